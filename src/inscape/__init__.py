@@ -1,0 +1,53 @@
+"""inscape: see, compare, explain and change what neural networks represent.
+
+Names are loaded on first use, so `import inscape` stays light: no torch, no matplotlib.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+# public name -> where it lives; a name that is a room of its own maps to the module itself.
+_HOMES = {
+    "load": "inscape.models",
+    "Model": "inscape.models",
+    "Stimuli": "inscape.capturing",
+    "capture": "inscape.capturing",
+    "Store": "inscape.store",
+    "View": "inscape.store",
+    "open": "inscape.store",
+    "plan": "inscape.measures",
+    "measure": "inscape.measures",
+    "compare": "inscape.measures",
+    "Result": "inscape.results",
+    "edit": "inscape.edits",
+    "report": "inscape.reporting",
+}
+_ROOMS = ("measures", "edits", "summaries", "stats", "zoo", "errors")
+
+__all__ = ["__version__", *_HOMES, *_ROOMS]
+
+if TYPE_CHECKING:
+    from inscape import errors, measures, stats, summaries, zoo
+    from inscape.capturing import Stimuli, capture
+    from inscape.edits import edit
+    from inscape.measures import compare, measure, plan
+    from inscape.models import Model, load
+    from inscape.reporting import report
+    from inscape.results import Result
+    from inscape.store import Store, View, open
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    if name in _ROOMS:
+        return import_module(f"inscape.{name}")
+    raise AttributeError(f"module 'inscape' has no attribute {name!r}; the public names are {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""Run a model over stimuli: write a store or feed summaries."""

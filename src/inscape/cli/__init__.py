@@ -1,0 +1,1 @@
+"""The command line: argument text to one public function each."""

@@ -1,0 +1,1 @@
+"""The mechanism of edits: add, replace, project out, scale, clamp, ablate, patch at a site."""

@@ -1,0 +1,1 @@
+"""The registry of measures of one system and of a pair, and the verbs that run them."""

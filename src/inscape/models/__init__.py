@@ -1,0 +1,1 @@
+"""Load a model, name its sites, hook it."""

@@ -1,0 +1,1 @@
+"""Resampling and correction: jackknife, weights, permutation, Holm and Benjamini-Hochberg."""

@@ -1,0 +1,1 @@
+"""Activations on disk or in memory: rows of sites with an index to stimuli."""

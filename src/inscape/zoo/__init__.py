@@ -1,0 +1,1 @@
+"""Small models and tasks that train in seconds to minutes, for demos, tests and studies."""
