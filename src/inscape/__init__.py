@@ -28,10 +28,32 @@ _HOMES = {
 }
 _ROOMS = ("measures", "edits", "summaries", "stats", "zoo", "errors")
 
-__all__ = ["__version__", *_HOMES, *_ROOMS]
+# Spelled out, so that editors and type checkers can read it; a test holds it equal to the two tables above.
+__all__ = [
+    "Model",
+    "Result",
+    "Stimuli",
+    "Store",
+    "View",
+    "__version__",
+    "capture",
+    "compare",
+    "edit",
+    "edits",
+    "errors",
+    "load",
+    "measure",
+    "measures",
+    "open",
+    "plan",
+    "report",
+    "stats",
+    "summaries",
+    "zoo",
+]
 
 if TYPE_CHECKING:
-    from inscape import errors, measures, stats, summaries, zoo
+    from inscape import edits, errors, measures, stats, summaries, zoo
     from inscape.capturing import Stimuli, capture
     from inscape.edits import edit
     from inscape.measures import compare, measure, plan

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,9 +41,7 @@ def as_rows(array: Any, name: str = "X", *, minimum: int = 1) -> Tensor:
     """
     rows = as_tensor(array)
     if rows.ndim != 2 or rows.shape[1] == 0:
-        raise DegenerateInputError(
-            f"{name} has shape {tuple(rows.shape)}; expected [n, d]: one row per stimulus, one column per unit"
-        )
+        raise DegenerateInputError(f"{name} has shape {tuple(rows.shape)}; expected [n, d]: one row per stimulus, one column per unit")
     if rows.shape[0] < minimum:
         raise TooFewStimuliError(f"{name} has {rows.shape[0]} rows (shape {tuple(rows.shape)}); at least {minimum} are needed")
     check_finite(rows, name)
@@ -102,7 +100,7 @@ def format_bytes(count: float) -> str:
 
 
 @contextmanager
-def threads(count: int) -> Iterator[None]:
+def threads(count: int) -> Generator[None]:
     """Runs the body with `count` intra-op threads: small eigen-solves are faster on one."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)

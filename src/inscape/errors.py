@@ -78,6 +78,4 @@ def require(module: str, extra: str, purpose: str) -> None:
     from importlib.util import find_spec
 
     if find_spec(module.split(".")[0]) is None:
-        raise MissingExtraError(
-            f"{purpose} needs the package {module!r}, which is not installed. Run: pip install 'inscape[{extra}]'"
-        )
+        raise MissingExtraError(f"{purpose} needs the package {module!r}, which is not installed. Run: pip install 'inscape[{extra}]'")
