@@ -58,6 +58,10 @@ class MemoryBudgetError(InscapeError, MemoryError):
     """No exact route fits into the memory that was allowed."""
 
 
+class ResultError(InscapeError, ValueError):
+    """A result was asked for something that it does not hold, or a folder holds no result."""
+
+
 class EditError(InscapeError, ValueError):
     """An edit does not fit the site it was given for."""
 
