@@ -1,1 +1,24 @@
-"""The registry of measures of one system and of a pair, and the verbs that run them."""
+"""The registry of measures of one system and of a pair, and the verbs that run them.
+
+Every measure is a function of this module: `ix.measures.linear_cka(X, Y)`. `names()` lists them.
+"""
+
+from __future__ import annotations
+
+from inscape.errors import UnknownMeasureError
+from inscape.measures.registry import all_measures, get, names, table
+
+__all__ = ["all_measures", "get", "names", "table"]
+
+
+def __getattr__(name: str) -> object:
+    if name.startswith("_"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return get(name)
+    except UnknownMeasureError as error:
+        raise AttributeError(str(error)) from None
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *names()})
