@@ -1,0 +1,1 @@
+"""One file per room; each registers its cases with `@case(name)`."""
