@@ -1,0 +1,70 @@
+"""Sums over blocks of rows: products in the precision of the input, totals in fp64."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from inscape.arrays import compute_dtype, row_blocks
+
+# Rows that the pilot looks at: enough for the spectrum's range, little beside the pass that follows.
+PILOT_ROWS = 1024
+
+
+def gram(Z: Tensor) -> Tensor:
+    """Zᵀ Z in the dtype of Z; on the CPU by the symmetric BLAS kernel, which does half of the work. n d² multiplications."""
+    if Z.device.type != "cpu":
+        return Z.T @ Z
+    columns = Z.numpy()
+    return torch.from_numpy(columns.T @ columns)
+
+
+def added_products(A: Tensor, B: Tensor) -> Tensor:
+    """Aᵀ B in fp64, each block of rows multiplied in the dtype of A; n p q multiplications, half of it when B is A."""
+    total = torch.zeros(A.shape[1], B.shape[1], dtype=torch.float64, device=total_device(A.device))
+    for block in row_blocks(A.shape[0], max(A.shape[1], B.shape[1]), A.element_size()):
+        total += (gram(A[block]) if A is B else A[block].T @ B[block].to(A)).to(total.device)
+    return total
+
+
+def total_device(device: torch.device) -> torch.device:
+    """Where fp64 totals live for rows on `device`: there, or on the CPU where the device has no fp64."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def pilot_shift(X: Tensor) -> Tensor:
+    """The mean of the first rows in fp64, rounded to fp32 where X is narrower, so that subtracting it in fp32 uses this very number."""
+    mean = X[: 16 * PILOT_ROWS].to(total_device(X.device)).mean(0, dtype=torch.float64)
+    return mean if X.dtype == torch.float64 else mean.float().double()
+
+
+def shifted(X: Tensor, shift: Tensor, dtype: torch.dtype) -> Tensor:
+    """X − shift in `dtype`; in fp64 first when the shift is not an fp32 number, since the sums refer to exactly this shift."""
+    if dtype == torch.float64:
+        return X.to(shift.device, torch.float64) - shift
+    narrow = shift.to(dtype)
+    if torch.equal(narrow.double(), shift):
+        return X.to(dtype) - narrow.to(X.device)
+    return (X.to(shift.device, torch.float64) - shift).to(dtype)
+
+
+def needs_double(pilot: Tensor, used: int | None = None) -> bool:
+    """Whether products of rows like `pilot` must be formed in fp64: the `used`-th eigenvalue is within 100 times of fp32's error.
+
+    fp64 rows always are. The spectrum is that of the first 1,024 rows, centered, by the smaller side: min(n, d)³ at most 1024³.
+
+    Args:
+        pilot: rows [n, d]; only the first 1,024 are read.
+        used: how many eigenvalues, from the largest, the measures use; all of them by default.
+    """
+    if compute_dtype(pilot.dtype) == torch.float64:
+        return True
+    rows = pilot[:PILOT_ROWS].to(total_device(pilot.device), torch.float64)
+    rows = rows - rows.mean(0)
+    m, d = rows.shape
+    eigenvalues = torch.linalg.eigvalsh(gram(rows.T if m < d else rows))
+    last = min(used or d, m - 1, d)
+    if last < 1:
+        return False
+    largest, smallest = float(eigenvalues[-1]), float(eigenvalues[-last])
+    return smallest <= 100 * torch.finfo(torch.float32).eps * largest

@@ -1,0 +1,354 @@
+"""Second and radial fourth moments of the rows of one site."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from inscape.arrays import as_rows, as_tensor, row_blocks
+from inscape.errors import DegenerateInputError, StoreMismatchError
+from inscape.summaries.base import Summary
+from inscape.summaries.blocks import gram, needs_double, pilot_shift, shifted
+from inscape.summaries.spectra import descending, inverse_square_root
+
+_FIELDS = ("first", "second", "square", "fourth", "third")
+
+
+@dataclass(frozen=True)
+class PowerSums:
+    """Weighted sums over rows z = x − s, in fp64: Σz, Σzzᵀ, Σ‖z‖², Σ‖z‖⁴ and Σ‖z‖²z.
+
+    `second` may be absent (None) where only the other sums are followed.
+    """
+
+    n: float
+    first: Tensor
+    second: Tensor | None
+    square: Tensor
+    fourth: Tensor
+    third: Tensor
+
+    def about(self, move: Tensor, *, matrix: Tensor) -> PowerSums:
+        """The same sums over z − move, exactly; `matrix` is Σzzᵀ. Cost d²."""
+        n, norm2 = self.n, move @ move
+        along, image = move @ self.first, matrix @ move
+        outer = torch.outer(self.first, move)
+        return PowerSums(
+            n,
+            self.first - n * move,
+            matrix - outer - outer.T + n * torch.outer(move, move),
+            self.square - 2 * along + n * norm2,
+            self.fourth + 4 * move @ image + n * norm2**2 - 4 * move @ self.third + 2 * norm2 * self.square - 4 * norm2 * along,
+            self.third - move * self.square - 2 * image + 2 * move * along + norm2 * self.first - n * norm2 * move,
+        )
+
+
+class Moments(Summary):
+    """Count, mean, scatter and radial moments of rows, from which spectra, ranks, whitening and PCA follow.
+
+    Sums are taken about a shift (the mean of the first block), so a common offset of the rows costs no digits; products are formed in
+    the precision of the input and added in fp64. `of` with fewer rows than units keeps the rows and takes spectra from the
+    n×n side; the d×d side is built when something asks for it.
+
+    Cost of a pass: n d² multiplications; 8 d² bytes. Eigenvalues: min(n, d)³, kept.
+
+    Example:
+        >>> m = Moments.of(X)                       # [n, d]
+        >>> m.eigenvalues.sum() / m.n               # doctest: +SKIP
+        >>> Moments.of(X[:50]).merge(Moments.of(X[50:])).scatter
+    """
+
+    additive: ClassVar[bool] = True
+
+    def __init__(self, *, shift: Tensor | None = None, precise: bool | None = None) -> None:
+        self._shift = None if shift is None else shift.double()
+        self._precise = precise
+        self._sums: PowerSums | None = None
+        self._rows: Tensor | None = None  # resident rows, fewer than units, whose d×d side nobody has asked for
+        self._count: int | None = 0  # rows seen; None when unknown after a subtraction
+
+    @classmethod
+    def of(cls, X: Any, shift: Tensor | None = None, *, weights: Any = None, precise: bool | None = None) -> Self:
+        """The moments of rows X [n, d].
+
+        Args:
+            X: array, tensor or view, [n, d].
+            shift: the point [d] about which sums are taken; the mean of the first rows by default.
+            weights: nonnegative row weights [n]; n becomes their sum.
+            precise: form products of narrow rows in fp64; by default a pilot's spectrum decides (`needs_double`).
+
+        Raises:
+            DegenerateInputError: X is not [n, d], or holds NaN or infinity.
+        """
+        rows = as_rows(X)
+        moments = cls(shift=shift, precise=precise)
+        if weights is None and rows.shape[0] < rows.shape[1]:
+            moments._hold(rows)
+            return moments
+        return moments.update(rows, weights)
+
+    def update(self, X: Any, weights: Any = None) -> Self:
+        """Adds rows X [b, d] with nonnegative weights [b] (1 each by default), in place; n d² multiplications."""
+        rows = as_rows(X, minimum=0)
+        row_weights = None if weights is None else checked_weights(weights, rows)
+        if rows.shape[0] == 0:
+            return self
+        self._prepare(rows)
+        self._build()
+        self._forget()
+        dtype = torch.float64 if self._precise else torch.float32
+        parts: PowerSums | None = None
+        for block in row_blocks(rows.shape[0], rows.shape[1], dtype.itemsize):
+            Z = shifted(rows[block], self.shift, dtype)
+            part = _sums_of(Z, None if row_weights is None else row_weights[block], self.shift.device, matrix=True)
+            parts = part if parts is None else _accumulate(parts, part)
+        if parts is not None:
+            self._sums = parts if self._sums is None else _add(self._sums, parts)
+        self._count = None if self._count is None else self._count + rows.shape[0]
+        return self
+
+    def merge(self, other: Moments) -> Moments:
+        """The moments of both sets of rows; the other's sums move exactly to this shift. Cost d²."""
+        if other._sums is None:
+            return self
+        if self._sums is None:
+            return other
+        self._same_width(other)
+        return self._with(_add(self.sums, other._sums_about(self.shift)), _plus(self._count, other._count))
+
+    def minus(self, part: Moments) -> Moments:
+        """The moments of the rows outside `part`, which was merged before; sums of squares are clipped at 0. Cost d²."""
+        if part._sums is None:
+            return self
+        self._same_width(part)
+        if part.n > self.n * (1 + 1e-12):
+            raise DegenerateInputError(
+                f"the part to subtract has n = {part.n:g}, the whole n = {self.n:g}; subtract what was merged before"
+            )
+        left = _add(self.sums, part._sums_about(self.shift), sign=-1)
+        return self._with(left, None if self._count is None or part._count is None else self._count - part._count)
+
+    @property
+    def n(self) -> float:
+        """Number of rows, or the sum of their weights."""
+        return 0 if self._sums is None else self._sums.n
+
+    @property
+    def d(self) -> int:
+        """Number of units."""
+        return self.shift.shape[0]
+
+    @property
+    def shift(self) -> Tensor:
+        """The point [d] about which sums are taken."""
+        if self._shift is None:
+            raise DegenerateInputError("these moments hold no rows yet; call update(X) first")
+        return self._shift
+
+    @property
+    def sums(self) -> PowerSums:
+        """The raw sums about `shift`, the d×d one included."""
+        self._build()
+        if self._sums is None:
+            raise DegenerateInputError("these moments hold no rows yet; call update(X) first")
+        return self._sums
+
+    @property
+    def dual(self) -> bool:
+        """Whether spectra come from the n×n side."""
+        return self._rows is not None
+
+    @cached_property
+    def mean(self) -> Tensor:
+        """Mean row [d]."""
+        return self.shift + self._drift
+
+    @cached_property
+    def scatter(self) -> Tensor:
+        """Σ(x−μ)(x−μ)ᵀ, [d, d]; divide by n for the covariance."""
+        sums = self.sums
+        assert sums.second is not None
+        return sums.second - torch.outer(sums.first, sums.first) / sums.n
+
+    def covariance(self, ddof: float = 0) -> Tensor:
+        """Scatter over n − ddof, [d, d]."""
+        if self.n <= ddof:
+            raise DegenerateInputError(f"the covariance with ddof = {ddof:g} needs more than {ddof:g} rows, got n = {self.n:g}")
+        return self.scatter / (self.n - ddof)
+
+    @cached_property
+    def trace(self) -> float:
+        """Σ‖x−μ‖², the trace of the scatter."""
+        return max(0.0, float(self.held.square - self.n * self._drift @ self._drift))
+
+    @cached_property
+    def frobenius2(self) -> float:
+        """Squared Frobenius norm of the scatter."""
+        kernel = self._kernel
+        return float((kernel if kernel is not None else self.scatter).square().sum())
+
+    @cached_property
+    def centered(self) -> PowerSums:
+        """The power sums about the mean: Σ‖x−μ‖⁴ is `.fourth`, Σ‖x−μ‖²(x−μ) is `.third`."""
+        sums = self.sums
+        assert sums.second is not None
+        return sums.about(self._drift, matrix=sums.second)
+
+    @cached_property
+    def fourth(self) -> float:
+        """Σ‖x−μ‖⁴, without the d×d side."""
+        if self._rows is not None:
+            rows = shifted(self._rows, self.shift, torch.float64) - self._drift
+            return float(rows.square().sum(1).square().sum())
+        return max(0.0, float(self.centered.fourth))
+
+    @cached_property
+    def eigenvalues(self) -> Tensor:
+        """Eigenvalues of the covariance (scatter / n), descending, at least 0, [d]; those beyond rank n − 1 are exactly 0."""
+        kernel = self._kernel
+        values = descending(self.scatter if kernel is None else kernel, self.d)
+        if self._count is not None:
+            values[max(0, self._count - 1) :] = 0
+        return values / self.n
+
+    @cached_property
+    def singular_values(self) -> Tensor:
+        """Singular values of the centered rows, descending, [d] (zeros beyond the rank)."""
+        return (self.n * self.eigenvalues).sqrt()
+
+    @cached_property
+    def raw_eigenvalues(self) -> Tensor:
+        """Eigenvalues of XᵀX / n without centering, descending, [d]."""
+        if self._rows is not None:
+            matrix = gram(self._rows.to(self.shift.device, torch.float64).T)
+        else:
+            sums = self.sums
+            assert sums.second is not None
+            matrix = sums.about(-self.shift, matrix=sums.second).second
+            assert matrix is not None
+        values = descending(matrix, self.d)
+        if self._count is not None:
+            values[self._count :] = 0
+        return values / self.n
+
+    @cached_property
+    def raw_singular_values(self) -> Tensor:
+        """Singular values of the rows without centering, descending, [d]."""
+        return (self.n * self.raw_eigenvalues).sqrt()
+
+    @property
+    def rank(self) -> int:
+        """Numerical rank of the centered rows: how many eigenvalues exceed max(n, d)·2.2e-16 of the largest."""
+        values = self.eigenvalues
+        return int((values > max(self.n, self.d) * torch.finfo(torch.float64).eps * values[0]).sum()) if float(values[0]) > 0 else 0
+
+    def inverse_sqrt(self, cut: float = 1e-12) -> Tensor:
+        """The symmetric whitener (scatter / n)^(−1/2), [d, d], on eigenvectors above `cut` of the largest eigenvalue; d³."""
+        return inverse_square_root(self.scatter / self.n, cut)
+
+    @property
+    def held(self) -> PowerSums:
+        """The raw sums about `shift` that are at hand: with few resident rows the d×d one may be absent."""
+        if self._sums is None:
+            raise DegenerateInputError("these moments hold no rows yet; call update(X) first")
+        return self._sums
+
+    @property
+    def _drift(self) -> Tensor:
+        return self.held.first / self.held.n
+
+    @cached_property
+    def _kernel(self) -> Tensor | None:
+        """The centered n×n Gram matrix of resident rows, in fp64: it is smaller than the scatter."""
+        return None if self._rows is None else gram((shifted(self._rows, self.shift, torch.float64) - self._drift).T)
+
+    def _prepare(self, rows: Tensor) -> None:
+        if self._shift is None:
+            self._shift = pilot_shift(rows)
+        elif self._shift.shape[0] != rows.shape[1]:
+            raise StoreMismatchError(f"these moments are of {self._shift.shape[0]} units, the new rows have shape {tuple(rows.shape)}")
+        if self._precise is None or rows.dtype == torch.float64:
+            self._precise = needs_double(rows)
+
+    def _hold(self, rows: Tensor) -> None:
+        """Keeps few resident rows instead of the d×d sums."""
+        self._precise = True
+        self._prepare(rows)
+        self._rows = rows
+        self._count = rows.shape[0]
+        self._sums = _sums_of(shifted(rows, self.shift, torch.float64), None, self.shift.device, matrix=False)
+
+    def _build(self) -> None:
+        """Forms the d×d side of resident rows, once it is asked for."""
+        if self._rows is not None and self._sums is not None:
+            Z = shifted(self._rows, self.shift, torch.float64)
+            self._sums = replace(self._sums, second=gram(Z))
+            self._rows = None
+
+    def _sums_about(self, shift: Tensor) -> PowerSums:
+        sums = self.sums
+        assert sums.second is not None
+        return sums if torch.equal(shift, self.shift) else sums.about(shift - self.shift, matrix=sums.second)
+
+    def _with(self, sums: PowerSums, count: int | None) -> Moments:
+        result = Moments(shift=self.shift, precise=self._precise)
+        result._sums, result._count = sums, count
+        return result
+
+    def _same_width(self, other: Moments) -> None:
+        if self.d != other.d:
+            raise StoreMismatchError(f"moments of {self.d} and of {other.d} units cannot be combined; they must come from one site")
+
+
+def checked_weights(weights: Any, rows: Tensor) -> Tensor:
+    """Weights as fp64 [n], or the error that says what is wrong with them."""
+    values = as_tensor(weights).double()
+    if values.shape != rows.shape[:1]:
+        raise DegenerateInputError(f"weights have shape {tuple(values.shape)}; expected [{rows.shape[0]}], one per row")
+    if not bool((values >= 0).all()):
+        raise DegenerateInputError(f"weights must be nonnegative numbers; the smallest is {float(values.min()):g}")
+    return values
+
+
+def _sums_of(Z: Tensor, weights: Tensor | None, device: torch.device, *, matrix: bool) -> PowerSums:
+    """Power sums of one block of shifted rows."""
+    norms = Z.square().sum(1, dtype=torch.float64) if Z.device.type != "mps" else Z.square().sum(1).to(device).double()
+    scale = torch.ones_like(norms) if weights is None else weights.to(norms.device)
+    root = Z if weights is None else Z * scale.sqrt().to(Z).unsqueeze(1)
+    weighted = norms * scale
+    return PowerSums(
+        Z.shape[0] if weights is None else float(scale.sum()),
+        (scale.to(Z) @ Z).to(device).double(),
+        gram(root).to(device).double() if matrix else None,
+        weighted.sum().to(device),
+        (weighted * norms).sum().to(device),
+        (weighted.to(Z) @ Z).to(device).double(),
+    )
+
+
+def _add(a: PowerSums, b: PowerSums, sign: int = 1) -> PowerSums:
+    """Field by field a + sign·b; a subtraction leaves sums of squares at 0 or above."""
+    values: dict[str, Any] = {}
+    for name in _FIELDS:
+        left, right = getattr(a, name), getattr(b, name)
+        values[name] = None if left is None or right is None else left + sign * right
+    if sign < 0:
+        values["square"], values["fourth"] = values["square"].clamp(min=0), values["fourth"].clamp(min=0)
+        if values["second"] is not None:
+            values["second"].diagonal().clamp_(min=0)
+    return PowerSums(a.n + sign * b.n, **values)
+
+
+def _accumulate(total: PowerSums, part: PowerSums) -> PowerSums:
+    """Adds a block to sums that nobody else holds, in place: a d×d copy per block would cost more than it is worth."""
+    for name in _FIELDS:
+        getattr(total, name).add_(getattr(part, name))
+    return PowerSums(total.n + part.n, total.first, total.second, total.square, total.fourth, total.third)
+
+
+def _plus(a: int | None, b: int | None) -> int | None:
+    return None if a is None or b is None else a + b

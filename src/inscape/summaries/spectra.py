@@ -1,0 +1,52 @@
+"""Eigenvalues, whiteners and nuclear norms of the small matrices that summaries hold."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+from jaxtyping import Float
+from torch import Tensor, finfo, linalg
+
+from inscape.arrays import threads
+from inscape.errors import DegenerateInputError
+
+# Below this size one thread solves faster than several.
+SMALL = 1024
+
+
+def descending(matrix: Float[Tensor, "a a"], length: int) -> Float[Tensor, " length"]:
+    """Eigenvalues of a positive semidefinite matrix, descending, cut or padded with zeros to `length`; a³.
+
+    Values within the solver's own rounding (8 × 2.2e-16 of the largest) are 0: they say nothing about the matrix.
+    """
+    with _solver(matrix.shape[0]):
+        values = linalg.eigvalsh(matrix).flip(0)
+    values = values * (values > 8 * finfo(values.dtype).eps * values[0])
+    result = values.new_zeros(length)
+    kept = min(length, values.shape[0])
+    result[:kept] = values[:kept]
+    return result
+
+
+def inverse_square_root(matrix: Float[Tensor, "d d"], cut: float) -> Float[Tensor, "d d"]:
+    """matrix^(−1/2) on the eigenvectors whose eigenvalue exceeds `cut` of the largest, 0 on the others; d³.
+
+    Raises:
+        DegenerateInputError: the matrix is 0, so there is no direction to scale.
+    """
+    with _solver(matrix.shape[0]):
+        values, vectors = linalg.eigh(matrix)
+    keep = values > cut * values[-1]
+    if not bool(keep.any()) or float(values[-1]) <= 0:
+        raise DegenerateInputError(f"the matrix of shape {tuple(matrix.shape)} has no positive eigenvalue, so nothing can be whitened")
+    return (vectors[:, keep] / values[keep].sqrt()) @ vectors[:, keep].T
+
+
+def nuclear_norm(matrix: Float[Tensor, "p q"]) -> float:
+    """Sum of singular values, by a real decomposition: M Mᵀ loses half of the digits. Cost min(p, q)² max(p, q)."""
+    with _solver(min(matrix.shape)):
+        return float(linalg.svdvals(matrix).sum())
+
+
+def _solver(size: int) -> AbstractContextManager[None]:
+    return threads(1) if size <= SMALL else nullcontext()
