@@ -6,7 +6,7 @@ from inscape.zoo.corpus import ByteTokenizer, Corpus, standard_library
 from inscape.zoo.digits import Digits, DigitsCNN, DigitsMLP, DigitsViT, TrainedDigits, digits, train_digits
 from inscape.zoo.gpt import GPT
 from inscape.zoo.recurrent import RecurrentLM
-from inscape.zoo.training import Checkpoint, held_out_loss, log_steps, train
+from inscape.zoo.training import Checkpoint, log_steps, train
 
 __all__ = [
     "GPT",
@@ -20,7 +20,6 @@ __all__ = [
     "RecurrentLM",
     "TrainedDigits",
     "digits",
-    "held_out_loss",
     "log_steps",
     "standard_library",
     "train",

@@ -51,7 +51,7 @@ def train(
     context: int = 64,
     batch: int = 16,
     lr: float = 3e-3,
-    warmup: int = 1,
+    warmup: int = 32,
     saved: list[int] | None = None,
 ) -> Iterator[Checkpoint]:
     """Trains a next-token model and yields a checkpoint at each saved step, as training reaches it.
