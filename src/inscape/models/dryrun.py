@@ -1,0 +1,179 @@
+"""One tiny forward pass that records what every module takes and returns: the ground for shapes and canonical names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from inscape.models.values import get, locate
+
+
+@dataclass
+class Call:
+    """One run of one module inside the dry run.
+
+    Attributes:
+        path: dotted path of the module.
+        began: place in the order of all beginnings and endings.
+        ended: likewise; -1 while it runs.
+        taken: its first floating input, where kept.
+        given: its first floating output, where kept.
+        taken_raw: shape of that input.
+        given_raw: shape of that output.
+    """
+
+    path: str
+    began: int
+    ended: int = -1
+    taken: Tensor | None = None
+    given: Tensor | None = None
+    taken_raw: tuple[int, ...] | None = None
+    given_raw: tuple[int, ...] | None = None
+
+
+@dataclass
+class Record:
+    """All calls of a dry run, in the order in which the modules began.
+
+    Attributes:
+        calls: the runs of modules.
+        count: number of runs by path.
+        example: in words, the input that was used.
+    """
+
+    calls: list[Call] = field(default_factory=lambda: [])
+    count: dict[str, int] = field(default_factory=lambda: {})
+    example: str = ""
+    result: Any = None
+
+    def first(self, path: str) -> Call | None:
+        """The first run of a module, if it ran."""
+        return next((call for call in self.calls if call.path == path), None)
+
+
+def linear_like(module: nn.Module) -> bool:
+    """Whether a module is one affine map of the last axis (`nn.Linear`, its quantized forms, GPT-2's `Conv1D`)."""
+    if isinstance(module, nn.Embedding):
+        return False
+    weight = getattr(module, "weight", None)
+    if isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D":
+        return True
+    return isinstance(weight, Tensor) and weight.ndim == 2 and hasattr(module, "in_features")
+
+
+def record(root: nn.Module, run: Callable[[], Any], keep: Callable[[str], bool], jitter: Callable[[str], bool]) -> Record:
+    """Runs the model once and records it.
+
+    Args:
+        root: the model.
+        run: calls it on the example.
+        keep: paths whose tensors are kept, not only their shapes.
+        jitter: paths of affine maps whose output gets fixed noise, so that a zero-initialized branch still shows.
+    """
+    log = Record()
+    open_calls: list[Call] = []
+    clock = iter(range(10**9))
+    generator = torch.Generator().manual_seed(0)
+
+    def note(tensor: Any, path: str) -> tuple[Tensor | None, tuple[int, ...] | None]:
+        pick = locate(tensor)
+        if pick is None:
+            return None, None
+        found = get(tensor, pick)
+        if not isinstance(found, Tensor):  # a packed sequence
+            found = found.data
+        return (found.detach().clone() if keep(path) else None), tuple(found.shape)
+
+    def before(path: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
+            call = Call(path, next(clock))
+            call.taken, call.taken_raw = note((args, kwargs), path)
+            log.calls.append(call)
+            log.count[path] = log.count.get(path, 0) + 1
+            open_calls.append(call)
+
+        return hook
+
+    def after(path: str, module: nn.Module) -> Callable[..., Any]:
+        noisy = jitter(path) and linear_like(module)
+
+        def hook(module: nn.Module, args: Any, output: Any) -> Any:
+            if noisy and isinstance(output, Tensor) and output.is_floating_point():
+                scale = float(output.detach().float().std().nan_to_num()) or 1.0
+                noise = torch.randn(output.shape, generator=generator) * (0.3 * scale)
+                output = output + noise.to(output.device, output.dtype)
+            while open_calls:  # calls above this one were left by an exception that the model caught
+                call = open_calls.pop()
+                if call.path == path:
+                    call.ended = next(clock)
+                    call.given, call.given_raw = note(output, path)
+                    break
+            return output
+
+        return hook
+
+    with ExitStack() as stack, torch.no_grad():
+        for path, module in root.named_modules():
+            stack.callback(module.register_forward_pre_hook(before(path), with_kwargs=True).remove)
+            stack.callback(module.register_forward_hook(after(path, module)).remove)
+        log.result = run()
+    log.calls = [call for call in log.calls if call.ended >= 0]
+    return log
+
+
+def block_lists(root: nn.Module) -> list[str]:
+    """Paths of lists of blocks of one class, the likeliest residual stack first.
+
+    A list counts when its members have parts of their own; those that hold attention come first, then the longer, then the larger.
+    """
+    ranked: list[tuple[bool, int, int, str]] = []
+    for path, module in root.named_modules():
+        if not isinstance(module, (nn.ModuleList, nn.Sequential)) or len(module) == 0:
+            continue
+        members = list(module)
+        if len({type(member) for member in members}) != 1 or next(members[0].children(), None) is None:
+            continue
+        inner = [(name, part) for name, part in members[0].named_modules()]
+        attends = any("att" in name.lower() or isinstance(part, nn.MultiheadAttention) for name, part in inner)
+        size = sum(parameter.numel() for parameter in module.parameters())
+        ranked.append((attends, len(members), size, path))
+    ranked.sort(key=lambda row: (-row[0], -row[1], -row[2]))
+    return [path for *_, path in ranked]
+
+
+def guesses(root: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Inputs to try on a module that says nothing about itself, from its first layer."""
+    generator = torch.Generator().manual_seed(0)
+    for module in root.modules():
+        if isinstance(module, nn.Embedding):
+            ids = torch.randint(0, module.num_embeddings, (2, 6), generator=generator)
+            yield f"token ids of shape {tuple(ids.shape)}", ids
+            return
+        if isinstance(module, nn.Conv2d):
+            for size in (8, 16, 28, 32, 64, 224):
+                yield _floats(generator, 2, module.in_channels, size, size)
+            return
+        if isinstance(module, nn.Conv1d):
+            for size in (64, 1024, 8192):
+                yield _floats(generator, 2, module.in_channels, size)
+            return
+        if isinstance(module, nn.RNNBase):
+            yield _floats(generator, 2, 5, module.input_size)
+            return
+        if isinstance(module, nn.Linear):
+            yield _floats(generator, 2, module.in_features)
+            yield _floats(generator, 2, 5, module.in_features)
+            return
+        if isinstance(module, (nn.TransformerEncoderLayer, nn.MultiheadAttention)):
+            width = module.embed_dim if isinstance(module, nn.MultiheadAttention) else module.self_attn.embed_dim
+            yield _floats(generator, 2, 5, width)
+            return
+
+
+def _floats(generator: torch.Generator, *shape: int) -> tuple[str, Tensor]:
+    return f"random numbers of shape {shape}", torch.randn(*shape, generator=generator)

@@ -1,0 +1,148 @@
+"""`load`: a Hugging Face id, a local folder or a ready module becomes a `Model`."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from torch import nn
+
+from inscape.errors import InscapeError, require
+from inscape.models.examples import parameters_of
+from inscape.models.model import Forward, Model
+
+_INPUTS = {"input_ids": "text", "pixel_values": "image", "input_values": "audio", "input_features": "audio"}
+
+
+class ModelNotFoundError(InscapeError, OSError):
+    """A model could not be had: no such folder, no such repository, or no way to reach it."""
+
+
+def load(
+    source: str | os.PathLike[str] | nn.Module | Model,
+    *,
+    tokenizer: Any = None,
+    processor: Any = None,
+    forward: Forward | None = None,
+    name: str | None = None,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | str | None = None,
+    revision: str | None = None,
+    attn_implementation: str | None = None,
+    **from_pretrained: Any,
+) -> Model:
+    """Loads a model, or wraps one that is ready.
+
+    Args:
+        source: a Hugging Face id, a folder made by `save_pretrained`, or any `torch.nn.Module`.
+        tokenizer: for text; loaded from the same place when left out (or a source to load it from).
+        processor: for images or sound; loaded likewise.
+        forward: `forward(module, batch)` runs the module where calling it with the batch's entries is not right.
+        name: label in tables; by default the last part of the source.
+        device: where to put it.
+        dtype: such as `torch.bfloat16` or "bfloat16".
+        revision: branch, tag or commit.
+        attn_implementation: "sdpa", "eager", ….
+        **from_pretrained: passed on, such as `device_map` or `local_files_only`.
+
+    Raises:
+        ModelNotFoundError: nothing could be loaded from `source`.
+        MissingExtraError: transformers is needed and not installed.
+
+    Example:
+        >>> model = ix.load("gpt2")
+        >>> model.sites()
+    """
+    if isinstance(source, Model):
+        return source
+    kind = getattr(torch, dtype.removeprefix("torch.")) if isinstance(dtype, str) and dtype != "auto" else dtype
+    if isinstance(source, nn.Module):
+        module = source
+        if device is not None or isinstance(kind, torch.dtype):
+            module = module.to(device=device, dtype=kind if isinstance(kind, torch.dtype) else None)
+        return _wrap(module, tokenizer, processor, forward, name, None)
+    where = os.fspath(source)
+    require("transformers", "hf", f"loading {where!r}")
+    options: dict[str, Any] = dict(from_pretrained)
+    options.update({k: v for k, v in {"revision": revision, "attn_implementation": attn_implementation, "dtype": kind}.items() if v is not None})
+    module = _from_pretrained(where, options)
+    if device is not None:
+        module = module.to(device)
+    shared = {k: v for k, v in options.items() if k in ("revision", "local_files_only", "token", "cache_dir", "trust_remote_code", "subfolder")}
+    modality = _modality(module, None, None)
+    if modality == "text":
+        tokenizer = _companion("AutoTokenizer", tokenizer if tokenizer is not None else where, shared, required=isinstance(tokenizer, str))
+    elif modality == "image":
+        processor = _companion("AutoImageProcessor", processor if processor is not None else where, shared, required=isinstance(processor, str))
+    elif modality == "audio":
+        processor = _companion("AutoFeatureExtractor", processor if processor is not None else where, shared, required=isinstance(processor, str))
+    label = name or os.path.basename(os.path.normpath(where))
+    return _wrap(module, tokenizer, processor, forward, label, _folder(where, module))
+
+
+def _from_pretrained(where: str, options: dict[str, Any]) -> nn.Module:
+    """The class that the configuration names: a causal language model with its head, anything else without."""
+    import transformers
+
+    keep = {k: v for k, v in options.items() if k in ("revision", "local_files_only", "token", "cache_dir", "trust_remote_code", "subfolder")}
+    try:
+        config = transformers.AutoConfig.from_pretrained(where, **keep)
+        named = [str(cls) for cls in (getattr(config, "architectures", None) or [])]
+        causal = any(cls.endswith(("ForCausalLM", "LMHeadModel")) for cls in named)
+        auto = transformers.AutoModelForCausalLM if causal else transformers.AutoModel
+        return auto.from_pretrained(where, **options)
+    except (OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        here = "the folder exists, but no model could be read from it" if os.path.isdir(where) else "there is no such folder here"
+        raise ModelNotFoundError(
+            f"cannot load a model from {where!r}: {here}; transformers says: {first}. "
+            "Give a folder made by save_pretrained, an id that this machine can download or has in its cache, or the nn.Module itself"
+        ) from error
+
+
+def _companion(auto: str, source: Any, options: dict[str, Any], *, required: bool) -> Any:
+    """A tokenizer or processor from the model's own place; a ready object comes back as it is."""
+    if not isinstance(source, (str, os.PathLike)):
+        return source
+    import transformers
+
+    try:
+        return getattr(transformers, auto).from_pretrained(os.fspath(source), **options)
+    except Exception as error:  # a folder without one is fine unless it was asked for; each kind fails in its own way
+        if required:
+            raise ModelNotFoundError(f"cannot load {auto.removeprefix('Auto').lower()} from {source!r}: {str(error).splitlines()[0]}") from error
+        return None
+
+
+def _folder(where: str, module: nn.Module) -> str | None:
+    if os.path.isdir(where):
+        return where
+    commit = getattr(getattr(module, "config", None), "_commit_hash", None)
+    if commit is None:
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(where, "config.json", revision=commit)
+    return os.path.dirname(path) if isinstance(path, str) else None
+
+
+def _modality(module: nn.Module, tokenizer: Any, forward: Forward | None) -> str:
+    named = getattr(module, "main_input_name", None) if getattr(module, "config", None) is not None else None
+    if named in _INPUTS:
+        return _INPUTS[str(named)]
+    if tokenizer is not None:
+        return "text"
+    names, _ = parameters_of(module) if forward is None else (set[str](), False)
+    return next((modality for key, modality in _INPUTS.items() if key in names), "tensor")
+
+
+def _wrap(module: nn.Module, tokenizer: Any, processor: Any, forward: Forward | None, name: str | None, folder: str | None) -> Model:
+    config = getattr(module, "config", None)
+    stored = getattr(config, "_name_or_path", "") or ""
+    label = name or os.path.basename(os.path.normpath(stored)) if stored else name or type(module).__name__
+    family = getattr(config, "model_type", None) or type(module).__name__
+    modality = _modality(module, tokenizer, forward)
+    return Model(
+        module, name=label, modality=modality, family=family, tokenizer=tokenizer, processor=processor, forward=forward, folder=folder
+    )

@@ -1,0 +1,252 @@
+"""A loaded model: its sites, and runs with hooks that leave nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from inscape.errors import InscapeError
+from inscape.models.atlas import Atlas
+from inscape.models.examples import examples, parameters_of
+from inscape.models.hooks import Pass, Reader, StopForward, reading
+from inscape.models.identity import identity_of
+from inscape.models.sites import Site, SiteTable
+
+Forward = Callable[[nn.Module, Any], Any]
+
+
+class Model:
+    """A network with names for its inside. Made by `inscape.load`.
+
+    Attributes:
+        module: the `torch.nn.Module` itself, unchanged.
+        name: short label.
+        modality: "text", "image", "audio" or "tensor": what its stimuli are.
+        family: architecture ("gpt2", "vit", …), or the class name.
+        tokenizer: turns text into ids, or `None`.
+        processor: turns images or sound into tensors, or `None`.
+        config: the model's configuration, or `None`.
+
+    Example:
+        >>> model = ix.load(torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU()))
+        >>> [site.name for site in model.resolve("1")]
+        ['1']
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        name: str,
+        modality: str,
+        family: str,
+        tokenizer: Any = None,
+        processor: Any = None,
+        forward: Forward | None = None,
+        folder: str | None = None,
+    ) -> None:
+        self.module = module
+        self.name = name
+        self.modality = modality
+        self.family = family
+        self.tokenizer = tokenizer
+        self.processor = processor
+        self.config: Any = getattr(module, "config", None)
+        self._forward = forward
+        self._folder = folder
+        self._pass = Pass()
+        self._evaluating = 0
+        self._atlas: Atlas | None = None
+        trunk = getattr(module, "base_model", None) if forward is None else None
+        self._trunk: nn.Module = trunk if isinstance(trunk, nn.Module) else module
+        self._has_trunk = self._trunk is not module
+        self._accepts = {part: parameters_of(part) for part in (module, self._trunk)}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the inputs go: the device of the first parameter."""
+        return next((p.device for p in self.module.parameters()), torch.device("cpu"))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the floating parameters."""
+        return next((p.dtype for p in self.module.parameters() if p.is_floating_point()), torch.float32)
+
+    @property
+    def has_trunk(self) -> bool:
+        """Whether a pass without the head is possible (`run(..., trunk_only=True)`)."""
+        return self._has_trunk
+
+    def __repr__(self) -> str:
+        size = sum(p.numel() for p in self.module.parameters())
+        return f"Model({self.name!r}, {self.modality}, {self.family}, {size:,} parameters, {self.dtype}, {self.device})"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the module itself; open edits and readers act."""
+        return self.module(*args, **kwargs)
+
+    def atlas(self, example: Any = None) -> Atlas:
+        """The map of the model, made by one dry run at first use, or anew from `example`."""
+        if self._atlas is None or example is not None:
+            path = next((path for path, part in self.module.named_modules() if part is self._trunk), "")
+            atlas = Atlas(self.module, self.modality, self.config, path, self._has_trunk)
+            tries = [("the given example", example)] if example is not None else examples(self.module, self.modality, self.config)
+            attempts = {words: (lambda batch=batch: self._call(self.module, batch)) for words, batch in tries}
+            integers = any(isinstance(part, nn.Embedding) for part in self.module.modules())
+            with self.evaluating(), _same_random_numbers():
+                atlas.survey(attempts, integers=integers)
+            self._atlas = atlas
+        return self._atlas
+
+    def sites(self, example: Any = None) -> SiteTable:
+        """All places that can be read or edited, with their shapes: canonical names, then every module by its path.
+
+        Args:
+            example: a batch to take shapes from; needed where no input can be made up for the model.
+        """
+        return self.atlas(example).table(f"sites of {self.name} ({self.family}, {self.modality})")
+
+    def resolve(self, patterns: str | Site | Sequence[str | Site], *, example: Any = None, split_calls: bool = True) -> list[Site]:
+        """The sites that names stand for, in the order asked, without repetition.
+
+        A name is canonical (`blocks.3.resid_post`, also `blocks.-1.resid_post`), TransformerLens's (`blocks.3.hook_resid_post`), or a module
+        path (`transformer.h.3`, `transformer.h.3:in`, `transformer.h.3#1` for the second of several calls). `*` stays within one dotted
+        part, `**` crosses dots. `path:out` always means the module.
+
+        Args:
+            patterns: one name, or several.
+            example: a batch for the dry run; needed where no input can be made up for the model.
+            split_calls: a module that runs several times gives one site per call (`path#0`, `path#1`, …).
+
+        Raises:
+            SiteNotFoundError: a name stands for nothing; the message gives the reason or the three nearest names.
+        """
+        wanted = [patterns] if isinstance(patterns, (str, Site)) else list(patterns)
+        atlas = self.atlas(example)
+        found: dict[str, Site] = {}
+        for pattern in wanted:
+            if isinstance(pattern, Site):
+                found.setdefault(pattern.name, pattern)
+                continue
+            sites = atlas.find(pattern, split_calls=split_calls)
+            if not sites:
+                raise atlas.missing(pattern)
+            for site in sites:
+                found.setdefault(site.name, site)
+        return list(found.values())
+
+    @contextmanager
+    def hooked(self, sites: str | Sequence[str | Site], reader: Reader, *, stop_after_last: bool = False) -> Iterator[None]:
+        """Calls `reader(site_name, activations)` whenever a site runs, for as many passes as happen inside the `with` block.
+
+        The activations may be views of memory that later layers overwrite: the reader copies what it keeps. Edits that are open act first.
+        All hooks are gone at the end, also after an error.
+
+        Args:
+            sites: names or sites; resolved once.
+            reader: takes the site's name and a tensor `[b, t, d]` or `[b, d]`.
+            stop_after_last: passes started by `run` end once every site has been read; they return `None`.
+        """
+        with ExitStack() as stack:
+            stack.enter_context(self.evaluating())
+            stack.enter_context(reading(self.module, self.resolve(sites), reader, self._pass, stop_after_last))
+            yield
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Evaluation mode (no dropout) while the block runs; each part's training flag comes back afterwards."""
+        training = [part for part in self.module.modules() if part.training] if self._evaluating == 0 else []
+        self._evaluating += 1
+        for part in training:
+            part.training = False
+        try:
+            yield
+        finally:
+            self._evaluating -= 1
+            for part in training:
+                part.training = True
+
+    def run(self, batch: Any, *, trunk_only: bool = False, stop: bool = False) -> Any:
+        """One forward pass without gradients, in evaluation mode.
+
+        Args:
+            batch: keyword arguments of the module's forward (or one tensor, for a module that takes one).
+            trunk_only: skips the head; sites with `needs_logits` do not fire.
+            stop: ends the pass once every open reader has been served.
+
+        Returns:
+            What the module returns, or `None` when the pass was stopped early.
+        """
+        running = self._pass
+        if running.inside:
+            raise InscapeError("Model.run was called from inside a pass of the same model; let the first pass finish")
+        with ExitStack() as stack:
+            if self._evaluating == 0:
+                stack.enter_context(self.evaluating())
+            running.begin()
+            running.inside, running.stop = True, stop
+            try:
+                with torch.no_grad():
+                    return self._call(self._trunk if trunk_only else self.module, batch)
+            except StopForward:
+                return None
+            finally:
+                running.inside = running.stop = False
+
+    def _call(self, part: nn.Module, batch: Any) -> Any:
+        if self._forward is not None:
+            return self._forward(self.module, batch)
+        if not isinstance(batch, Mapping):
+            return part(*batch) if isinstance(batch, tuple) else part(batch)
+        names, anything = self._accepts[part]
+        if self.config is None and not anything and not set(batch) <= names:
+            return part(*batch.values())  # a plain module: its argument's name is its own affair
+        inputs = dict(batch)
+        if self._has_trunk and part is self._trunk and not anything:
+            inputs = {key: value for key, value in inputs.items() if key in names}
+        if self.modality == "text" and self.config is not None:
+            if "use_cache" in names and "use_cache" not in inputs and "past_key_values" not in inputs:
+                inputs["use_cache"] = False  # one pass needs no cache, and filling one costs time
+            mask = inputs.get("attention_mask")
+            if "position_ids" in names and "position_ids" not in inputs and isinstance(mask, Tensor) and mask.ndim == 2 and not bool(mask[:, 0].all()):
+                # Left padding: positions count real tokens, which models do not see to by themselves.
+                inputs["position_ids"] = (mask.long().cumsum(-1) - 1).clamp(min=0)
+        return part(**inputs)
+
+    def identity(self, weights: bool = False) -> dict[str, Any]:
+        """What tells this model from others: class, configuration hash, dtype, commit or file hashes where known.
+
+        Args:
+            weights: also hash every parameter and buffer (reads all of them once).
+        """
+        return identity_of(self.module, self.config, name=self.name, folder=self._folder, weights=weights)
+
+    def generate(self, text: str, max_new_tokens: int = 20, **options: Any) -> str:
+        """The continuation of a text, greedy unless `options` of the module's own `generate` say otherwise; open edits act.
+
+        Raises:
+            InscapeError: the model has no tokenizer or cannot generate.
+        """
+        if self.tokenizer is None or not hasattr(self.module, "generate"):
+            lacks = "tokenizer" if self.tokenizer is None else "method `generate`"
+            raise InscapeError(f"model {self.name!r} has no {lacks}, so it cannot continue a text; load a language model with its tokenizer")
+        encoded = self.tokenizer(text, return_tensors="pt").to(self.device)
+        given = encoded["input_ids"].shape[1]
+        module: Any = self.module
+        with self.evaluating(), torch.no_grad():
+            ids = module.generate(**encoded, max_new_tokens=max_new_tokens, **{"do_sample": False, **options})
+        return self.tokenizer.decode(ids[0, given:], skip_special_tokens=True)
+
+
+@contextmanager
+def _same_random_numbers() -> Iterator[None]:
+    """Leaves torch's random state as it was: looking at a model must not change an experiment."""
+    state = torch.random.get_rng_state()
+    try:
+        yield
+    finally:
+        torch.random.set_rng_state(state)

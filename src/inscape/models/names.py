@@ -1,0 +1,63 @@
+"""Names of sites: what users of TransformerLens type, globs, and the nearest names when one is unknown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+# TransformerLens name -> canonical name, inside one block.
+BLOCK_ALIASES = {
+    "hook_resid_pre": "resid_pre",
+    "hook_resid_mid": "resid_mid",
+    "hook_resid_post": "resid_post",
+    "hook_attn_out": "attn_out",
+    "hook_mlp_out": "mlp_out",
+    "mlp.hook_post": "mlp_act",
+    "attn.hook_q": "q",
+    "attn.hook_k": "k",
+    "attn.hook_v": "v",
+    "attn.hook_z": "z",
+}
+CANONICAL_BLOCK = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "mlp_act", "q", "k", "v", "z")
+_TO_ALIAS = {canonical: alias for alias, canonical in BLOCK_ALIASES.items()}
+_BLOCK = re.compile(r"^blocks\.([^.]+)\.(.+)$")
+
+
+def to_canonical(name: str) -> str:
+    """The canonical spelling of a TransformerLens name; any other name comes back as it is."""
+    if name == "ln_final.hook_normalized":
+        return "final_norm"
+    match = _BLOCK.match(name)
+    if match and match.group(2) in BLOCK_ALIASES:
+        return f"blocks.{match.group(1)}.{BLOCK_ALIASES[match.group(2)]}"
+    return name
+
+
+def to_alias(name: str) -> str:
+    """The TransformerLens name of a canonical site, or an empty string."""
+    if name == "final_norm":
+        return "ln_final.hook_normalized"
+    match = _BLOCK.match(name)
+    if match and match.group(2) in _TO_ALIAS:
+        return f"blocks.{match.group(1)}.{_TO_ALIAS[match.group(2)]}"
+    return ""
+
+
+def is_glob(name: str) -> bool:
+    """Whether a name stands for several."""
+    return any(sign in name for sign in "*?[")
+
+
+def matches(pattern: str, names: Iterable[str]) -> list[str]:
+    """The names that a glob selects, in their order; `*` stays within one dotted part, `**` crosses dots."""
+    parts = pattern.split(".")
+    return [name for name in names if _match(parts, name.split("."))]
+
+
+def _match(pattern: list[str], parts: list[str]) -> bool:
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return any(_match(pattern[1:], parts[i:]) for i in range(len(parts) + 1))
+    return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _match(pattern[1:], parts[1:])

@@ -1,0 +1,153 @@
+"""A site: one named place in a network where activations are read or written."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor
+
+from inscape.errors import InscapeError
+from inscape.models.values import Layout, Pick, get, locate, put
+
+Kind = Literal["tokens", "patches", "frames", "vector"]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place in a model: a module, its input or output, and which tensor of that is meant.
+
+    Attributes:
+        name: what the user calls it, such as `blocks.3.resid_post` or `transformer.h.3`.
+        path: dotted path of the module ("" is the whole model).
+        port: `"out"` for what the module returns, `"in"` for what it is given.
+        pick: the way to the tensor inside a tuple, dict or dataclass; `None` takes the first floating tensor.
+        layout: how that tensor becomes rows.
+        kind: what one row is.
+        needs_logits: the module lies outside the trunk, so a trunk-only pass does not reach it.
+        call: for a module that runs several times in one pass, which of the calls (counted from 0).
+        heads: number of attention heads that the units are made of, where there are any.
+        in_place: a new value is copied into the tensor itself, because the residual branch holds on to it.
+        note: what must be known to read the numbers, such as "before rotary".
+    """
+
+    name: str
+    path: str
+    port: Literal["out", "in"] = "out"
+    pick: Pick | None = None
+    layout: Layout = Layout()
+    kind: Kind = "tokens"
+    needs_logits: bool = False
+    call: int | None = None
+    heads: int | None = None
+    in_place: bool = False
+    note: str = ""
+
+    def _pick(self, value: Any) -> Pick:
+        pick = self.pick if self.pick is not None else locate(value)
+        if pick is None:
+            raise InscapeError(
+                f"site {self.name!r}: the {self.port}put of module {self.path!r} holds no floating tensor "
+                f"(it is {type(value).__name__}); choose a site further inside"
+            )
+        return pick
+
+    def read(self, value: Any) -> Tensor:
+        """The activations in what the module took or returned: `[b, t, d]`, or `[b, d]` for one vector per stimulus.
+
+        For the port "in", `value` is the pair `(args, kwargs)` of the call. The result may be a view of the model's own
+        memory, which later layers may change: copy what is kept.
+        """
+        if isinstance(value, Tensor) and self.pick is None:
+            return self.layout.read(value)
+        return self.layout.read(get(value, self._pick(value)))
+
+    def write(self, value: Any, new: Tensor) -> Any:
+        """The same container with the activations replaced by `new`."""
+        pick = self._pick(value)
+        old = get(value, pick)
+        changed = self.layout.write(old, new)
+        if self.in_place:
+            old.copy_(changed)
+            return value
+        return put(value, pick, changed)
+
+
+@dataclass(frozen=True)
+class SiteInfo:
+    """One row of `Model.sites()`.
+
+    Attributes:
+        name: canonical name or module path.
+        path: where it is taken (`path` or `path:in`); empty when it is not available.
+        shape: shape of its rows for the example input, `None` when no example could be run.
+        kind: tokens, patches, frames or vector.
+        alias: the TransformerLens name of the same tensor, if there is one.
+        note: what must be known to read the numbers; for a site that is not available, why.
+        available: whether it can be read.
+        canonical: whether it is one of the names that all transformers share.
+    """
+
+    name: str
+    path: str
+    shape: tuple[int, ...] | None
+    kind: str
+    alias: str = ""
+    note: str = ""
+    available: bool = True
+    canonical: bool = True
+
+
+class SiteTable(Sequence[SiteInfo]):
+    """The sites of a model as a table that prints itself; a sequence of `SiteInfo`.
+
+    Attributes:
+        note: what the shapes were taken from, or why there are none.
+    """
+
+    def __init__(self, rows: Sequence[SiteInfo], *, title: str = "", note: str = "") -> None:
+        self._rows = tuple(rows)
+        self.title = title
+        self.note = note
+
+    def __getitem__(self, index: Any) -> Any:
+        return SiteTable(self._rows[index], title=self.title, note=self.note) if isinstance(index, slice) else self._rows[index]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[SiteInfo]:
+        return iter(self._rows)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the sites that can be read."""
+        return [row.name for row in self._rows if row.available]
+
+    def _cells(self) -> list[tuple[str, ...]]:
+        return [
+            (
+                row.name,
+                row.path if row.available else "not available",
+                "" if row.shape is None else "×".join(map(str, row.shape)),
+                row.kind if row.available else "",
+                row.alias,
+                row.note,
+            )
+            for row in self._rows
+        ]
+
+    def __repr__(self) -> str:
+        head = ("site", "taken at", "shape", "rows", "TransformerLens", "note")
+        cells = [head, *self._cells()]
+        widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+        lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+        lines.insert(1, "  ".join("-" * width for width in widths))
+        return "\n".join([*filter(None, [self.title]), *lines, *filter(None, [self.note])])
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{text}</th>" for text in ("site", "taken at", "shape", "rows", "TransformerLens", "note"))
+        body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in self._cells())
+        return f"<p>{html.escape(self.title)}</p><table><tr>{head}</tr>{body}</table><p>{html.escape(self.note)}</p>"
