@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
 
@@ -183,13 +183,16 @@ class Measure:
             return self.with_options(**options)(X, other, labels=labels)
         rows, row_labels = self._inputs(X, other, labels)
         self._check_count(len(rows[0]))
-        summaries = self._summaries(rows, row_labels)
-        if self.rows is not None and self.rows.when(**summaries):
-            try:
-                return self._checked(self.rows.compute(*rows))
-            except InscapeError as error:
-                raise self._named(error) from error
-        return self.evaluate(**summaries)
+        return self.settle(self._summaries(rows, row_labels), rows)
+
+    def settle(self, summaries: Mapping[str, Any], rows: Sequence[Tensor] | None = None) -> float | Curve:
+        """The value from ready summaries, or from the rows where these are at hand and the summaries have lost too many digits."""
+        if rows is None or self.rows is None or not self.rows.when(**summaries):
+            return self.evaluate(**summaries)
+        try:
+            return self._checked(self.rows.compute(*rows))
+        except InscapeError as error:
+            raise self._named(error) from error
 
     def __repr__(self) -> str:
         kind = "a pair" if self.arity == 2 else "one system" + (" with labels" if self.labeled else "")
@@ -302,6 +305,14 @@ def measure(
         return registry.add(made)
 
     return decorate
+
+
+def check_varies(rows: Tensor, name: str = "X") -> None:
+    """Raises `DegenerateInputError` when all rows [n, d] are equal; reads two rows unless these are."""
+    if bool((rows[0] == rows[-1]).all()) and bool((rows == rows[0]).all()):
+        raise DegenerateInputError(
+            f"{name} has {rows.shape[0]} equal rows (shape {tuple(rows.shape)}): a constant site says nothing about the stimuli"
+        )
 
 
 def _signature(fn: Callable[..., Any]) -> tuple[dict[str, tuple[type[Summary], Need]], dict[str, Any]]:

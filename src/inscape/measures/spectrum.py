@@ -19,7 +19,7 @@ _ROUNDING = 1e-13
     invariant={"translation", "rotation", "scale", "row_order"},
     sensitive={"linear", "unit_scale"},
     range=(1, "min(n - 1, d)"),
-    source="Roy & Vetterli 2007, eq. 3",
+    source="Roy & Vetterli 2007, definition 1",
     higher="more dimensions",
 )
 def effective_rank(moments: Moments) -> float:
@@ -35,7 +35,7 @@ def effective_rank(moments: Moments) -> float:
         DegenerateInputError: all rows are equal.
 
     Source:
-        Roy & Vetterli, "The effective rank: a measure of effective dimensionality", EUSIPCO 2007, eq. 3.
+        Roy & Vetterli, "The effective rank: a measure of effective dimensionality", EUSIPCO 2007, definition 1.
 
     Cost:
         n d² for the scatter, shared with all spectral measures, and d³ for its eigenvalues.
@@ -49,7 +49,7 @@ def effective_rank(moments: Moments) -> float:
         >>> round(ix.measures.effective_rank(corners), 6)
         2.0
     """
-    _varying(moments)
+    varying(moments)
     return math.exp(_entropy(_above_rounding(moments.eigenvalues).sqrt()))
 
 
@@ -57,7 +57,7 @@ def effective_rank(moments: Moments) -> float:
     invariant={"translation", "rotation", "scale", "row_order"},
     sensitive={"linear", "unit_scale"},
     range=(1, "min(n - 1, d)"),
-    source="Roy & Vetterli 2007, eq. 3, on variances",
+    source="Roy & Vetterli 2007, definition 1, on variances",
     higher="more dimensions",
 )
 def effective_rank_covariance(moments: Moments) -> float:
@@ -73,8 +73,8 @@ def effective_rank_covariance(moments: Moments) -> float:
         DegenerateInputError: all rows are equal.
 
     Source:
-        Roy & Vetterli, "The effective rank: a measure of effective dimensionality", EUSIPCO 2007, eq. 3, applied to the eigenvalues
-        of the covariance.
+        Roy & Vetterli, "The effective rank: a measure of effective dimensionality", EUSIPCO 2007, definition 1, applied to the
+        eigenvalues of the covariance.
 
     Cost:
         n d² for the scatter, shared with all spectral measures, and d³ for its eigenvalues.
@@ -88,7 +88,7 @@ def effective_rank_covariance(moments: Moments) -> float:
         >>> round(ix.measures.effective_rank_covariance(corners), 6)
         2.0
     """
-    _varying(moments)
+    varying(moments)
     return math.exp(_entropy(_above_rounding(moments.eigenvalues)))
 
 
@@ -145,7 +145,7 @@ def rankme(moments: Moments, *, eps: float = 1e-7) -> float:
     invariant={"translation", "rotation", "scale", "row_order"},
     sensitive={"linear", "unit_scale"},
     range=(1, "min(n - 1, d)"),
-    source="Gao et al. 2017, eq. 5",
+    source="Gao et al. 2017, participation ratio",
     higher="more dimensions",
 )
 def participation_ratio(moments: Moments) -> float:
@@ -162,7 +162,7 @@ def participation_ratio(moments: Moments) -> float:
 
     Source:
         Gao, Trautmann, Yu, Santhanam, Ryu, Shenoy & Ganguli, "A theory of multineuronal dimensionality, dynamics and measurement",
-        2017, eq. 5.
+        bioRxiv 214262, 2017: the participation ratio.
 
     Cost:
         n d² for the scatter, then d².
@@ -176,7 +176,7 @@ def participation_ratio(moments: Moments) -> float:
         >>> round(ix.measures.participation_ratio(corners), 6)
         2.0
     """
-    _varying(moments)
+    varying(moments)
     return moments.trace**2 / moments.frobenius2
 
 
@@ -214,7 +214,7 @@ def stable_rank(moments: Moments) -> float:
         >>> round(ix.measures.stable_rank(corners), 6)
         1.25
     """
-    _varying(moments)
+    varying(moments)
     return moments.trace / float(moments.eigenvalues[0] * moments.n)
 
 
@@ -291,7 +291,7 @@ def _window(n: int, d: int, first: int, last: int) -> tuple[int, int]:
     return first, stop
 
 
-def _varying(moments: Moments) -> None:
+def varying(moments: Moments) -> None:
     """Raises when the rows differ by nothing, or by rounding alone."""
     scale = moments.n * float(moments.mean @ moments.mean)
     if moments.trace <= _ROUNDING**2 * scale or moments.trace <= 0:
