@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, linalg
 
 from inscape.arrays import compute_dtype, row_blocks
+from inscape.errors import DegenerateInputError
 
 # Rows that the pilot looks at: enough for the spectrum's range, little beside the pass that follows.
 PILOT_ROWS = 1024
@@ -68,3 +69,20 @@ def needs_double(pilot: Tensor, used: int | None = None) -> bool:
         return False
     largest, smallest = float(eigenvalues[-1]), float(eigenvalues[-last])
     return smallest <= 100 * torch.finfo(torch.float32).eps * largest
+
+
+def unit_rows(wide: Tensor, rows: Tensor, need: str) -> Tensor:
+    """Rows of `wide` (fp64, made from `rows`) over their length.
+
+    Raises:
+        DegenerateInputError: lengths are 0 up to rounding of the dtype of `rows`; the message starts with `need` and names the rows.
+    """
+    lengths = linalg.vector_norm(wide, dim=1, keepdim=True)
+    rounding = 4 * torch.finfo(rows.dtype).eps * rows.abs().amax(1, keepdim=True).to(lengths)
+    zero = (lengths <= rounding * rows.shape[1] ** 0.5).squeeze(1).nonzero().squeeze(1)
+    if zero.numel():
+        first = ", ".join(str(int(row)) for row in zero[:5])
+        raise DegenerateInputError(
+            f"{need}; {zero.numel()} of {rows.shape[0]} rows do not (row {first}{', …' if zero.numel() > 5 else ''}); leave those out"
+        )
+    return wide / lengths

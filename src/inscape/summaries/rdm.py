@@ -1,0 +1,172 @@
+"""Dissimilarities between all pairs of rows."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, ClassVar, Literal, Self, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from inscape.arrays import as_rows, as_tensor, compute_dtype, row_blocks
+from inscape.errors import DegenerateInputError, nearest
+from inscape.summaries.base import Summary
+from inscape.summaries.blocks import unit_rows
+
+RDMMetric = Literal["correlation", "cosine", "euclidean", "squared_euclidean"]
+
+# Squared distances this far below the squared lengths have lost six digits in the kernel and are taken from differences instead.
+CANCELLED = 1e-6
+
+
+class RDM(Summary):
+    """The upper triangle of a dissimilarity matrix, row by row: (0,1), (0,2), …, (1,2), ….
+
+    Metrics: `correlation` 1 − r across units, `cosine` 1 − cos, `euclidean` ‖a − b‖, and `squared_euclidean` ‖a − b‖² / d (the mean squared
+    difference per unit, as rsatoolbox has it).
+
+    Cost: n² d / 2 multiplications; 4 or 8 bytes for each of the n(n − 1)/2 pairs, one block of rows beside them.
+
+    Example:
+        >>> rdm = RDM.of(X, metric="correlation")   # [n, d]
+        >>> rdm.values.shape                        # (n * (n - 1) // 2,)
+    """
+
+    additive: ClassVar[bool] = False
+
+    def __init__(self, values: Tensor, n: int, metric: str) -> None:
+        self.values = values
+        self.n = n
+        self.metric = metric
+
+    @classmethod
+    def of(cls, X: Any, metric: RDMMetric = "correlation") -> Self:
+        """The dissimilarities of rows X [n, d].
+
+        Raises:
+            TooFewStimuliError: there are fewer than two rows.
+            DegenerateInputError: a row is constant (correlation) or zero (cosine), the rows hold NaN or infinity, or the metric is unknown.
+        """
+        rows = as_rows(X, minimum=2)
+        if metric not in get_args(RDMMetric):
+            raise DegenerateInputError(f"unknown metric {metric!r}; nearest: {nearest(metric, get_args(RDMMetric))}")
+        dtype = compute_dtype(rows.dtype)
+        wide = rows.double() if rows.device.type != "mps" else rows.cpu().double()
+        if metric == "correlation":
+            wide = unit_rows(wide - wide.mean(1, keepdim=True), rows, "correlation distance needs rows that vary across units")
+        elif metric == "cosine":
+            wide = unit_rows(wide, rows, "cosine distance needs rows that are not zero")
+        else:
+            wide = wide - wide.mean(0)
+        values = (_angles if metric in ("correlation", "cosine") else _squares)(wide.to(dtype))
+        if metric == "squared_euclidean":
+            values /= rows.shape[1]
+        elif metric == "euclidean":
+            values.sqrt_()
+        return cls(values, rows.shape[0], metric)
+
+    def square(self) -> Float[Tensor, "n n"]:
+        """The symmetric matrix with zeros on the diagonal, [n, n]."""
+        full = self.values.new_zeros(self.n, self.n)
+        for i, start in enumerate(_starts(self.n)):
+            full[i, i + 1 :] = self.values[start : start + self.n - 1 - i]
+        return full + full.T
+
+    def take(self, idx: Int[Tensor, " m"] | np.ndarray) -> RDM:
+        """The dissimilarities of rows `idx`, in that order; ranks carry over when idx is a permutation. n² gathers.
+
+        Raises:
+            DegenerateInputError: idx names a row twice, whose distance to itself is no dissimilarity, or a row that does not exist.
+        """
+        order = as_tensor(idx).long()
+        if order.unique().shape[0] != order.shape[0] or (order.numel() and (int(order.min()) < 0 or int(order.max()) >= self.n)):
+            raise DegenerateInputError(f"idx must name distinct rows of 0 … {self.n - 1}; for draws with replacement use pair_weights")
+        taken = RDM(_gather(self.values, self.n, order), order.shape[0], self.metric)
+        if order.shape[0] == self.n and "ranks" in vars(self):
+            vars(taken)["ranks"] = _gather(self.ranks, self.n, order)
+        return taken
+
+    @cached_property
+    def ranks(self) -> Float[Tensor, " pairs"]:
+        """Mid-ranks of the values (ties share their mean rank, from 1), in fp64; one sort, kept."""
+        return mid_ranks(self.values)
+
+    def weighted_ranks(self, pair_weights: Float[Tensor, " pairs"]) -> Float[Tensor, " pairs"]:
+        """Mid-ranks when each pair counts `pair_weights` times: the weight below plus half of the tied weight plus ½."""
+        order = torch.argsort(self.values)
+        starts, group = _tie_groups(self.values[order])
+        weight = pair_weights.double()[order]
+        tied = torch.zeros(starts.shape[0], dtype=torch.float64).index_add_(0, group, weight)
+        ranks = torch.empty_like(weight)
+        ranks[order] = (tied.cumsum(0) - tied / 2 + 0.5)[group]
+        return ranks
+
+    def pair_weights(self, weights: Float[Tensor, " n"], source: Int[Tensor, " n"] | None = None) -> Float[Tensor, " pairs"]:
+        """Products w_i w_j for every pair, 0 where both rows come from one `source`; n² / 2."""
+        values = weights.double()
+        return torch.cat(
+            [values[i] * values[i + 1 :] * (1.0 if source is None else (source[i] != source[i + 1 :])) for i in range(self.n - 1)]
+        )
+
+
+def mid_ranks(values: Float[Tensor, " m"]) -> Float[Tensor, " m"]:
+    """Ranks from 1 in fp64; tied values share the mean of their ranks. One sort."""
+    order = torch.from_numpy(np.argsort(values.cpu().numpy()))
+    starts, group = _tie_groups(values.cpu()[order])
+    ends = torch.cat([starts[1:], starts.new_tensor([values.shape[0]])])
+    ranks = torch.empty(values.shape[0], dtype=torch.float64)
+    ranks[order] = (0.5 * (starts + ends + 1).double())[group]
+    return ranks.to(values.device)
+
+
+def _tie_groups(ascending: Tensor) -> tuple[Tensor, Tensor]:
+    """Where each run of equal values starts, and the run of every position."""
+    first = torch.ones(ascending.shape[0], dtype=torch.bool)
+    first[1:] = ascending[1:] != ascending[:-1]
+    return first.nonzero().squeeze(1), first.cumsum(0) - 1
+
+
+def _starts(n: int) -> list[int]:
+    """Where row i begins in the condensed triangle."""
+    return [i * (2 * n - i - 1) // 2 for i in range(n - 1)]
+
+
+def _gather(values: Tensor, n: int, order: Tensor) -> Tensor:
+    """Condensed values of the rows `order`, block by block so that no n×n index is held."""
+    parts: list[Tensor] = []
+    for i in range(order.shape[0] - 1):
+        low, high = torch.minimum(order[i], order[i + 1 :]), torch.maximum(order[i], order[i + 1 :])
+        parts.append(values[low * (2 * n - low - 1) // 2 + high - low - 1])
+    return torch.cat(parts) if parts else values[:0]
+
+
+def _angles(Z: Tensor) -> Tensor:
+    """1 − cosine of unit rows, condensed."""
+    n = Z.shape[0]
+    values, end = Z.new_empty(n * (n - 1) // 2), 0
+    for block in row_blocks(n, n, Z.element_size()):
+        tile = (1 - Z[block] @ Z[block.start :].T).clamp_(0, 2)
+        for i in range(min(block.stop, n - 1) - block.start):
+            start, end = end, end + n - 1 - block.start - i
+            values[start:end] = tile[i, i + 1 :]
+    return values
+
+
+def _squares(Z: Tensor) -> Tensor:
+    """Squared Euclidean distances of centered rows, condensed."""
+    n = Z.shape[0]
+    values, end = Z.new_empty(n * (n - 1) // 2), 0
+    lengths = Z.square().sum(1)
+    for block in row_blocks(n, n, Z.element_size()):
+        sums = lengths[block].unsqueeze(1) + lengths[block.start :]
+        tile = (sums - 2 * Z[block] @ Z[block.start :].T).clamp_(min=0)
+        close = (tile < CANCELLED * sums).nonzero()
+        for part in close.split(4096):
+            difference = Z[block.start + part[:, 0]] - Z[block.start + part[:, 1]]
+            tile[part[:, 0], part[:, 1]] = difference.square().sum(1)
+        for i in range(min(block.stop, n - 1) - block.start):
+            start, end = end, end + n - 1 - block.start - i
+            values[start:end] = tile[i, i + 1 :]
+    return values
