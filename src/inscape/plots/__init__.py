@@ -1,1 +1,9 @@
-"""Matplotlib figures from results."""
+"""Matplotlib figures from results: one file per kind of figure, no global state, light and dark."""
+
+from inscape.plots.curves import layer_curves
+from inscape.plots.dimension import scale_curves
+from inscape.plots.heatmaps import site_heatmaps
+from inscape.plots.maps import map2d
+from inscape.plots.trajectories import trajectories
+
+__all__ = ["layer_curves", "map2d", "scale_curves", "site_heatmaps", "trajectories"]
