@@ -27,9 +27,17 @@ def api() -> Any:
 
 
 def escaped(text: str) -> str:
-    """Text as Markdown in which only back-ticked words are marked up."""
-    parts = re.split(r"(`+[^`]+`+)", text)
-    return "".join(part if index % 2 else re.sub(r"([*<>$\\])", r"\\\1", part) for index, part in enumerate(parts))
+    """Text as Markdown in which only back-ticked words are marked up, and \\( … \\) becomes mathematics."""
+    out: list[str] = []
+    for part in re.split(r"(`+[^`]+`+|\\\(.+?\\\))", text, flags=re.DOTALL):
+        if part.startswith("`"):
+            out.append(part)
+        elif part.startswith(r"\("):
+            inside = part[2:-2].strip().replace(r"\|", r"\Vert ").replace("|", r"\vert ")
+            out.append(f"${' '.join(inside.split())}$")
+        else:
+            out.append(re.sub(r"([*<>$\\])", r"\\\1", part))
+    return "".join(out)
 
 
 def cell(text: str) -> str:
