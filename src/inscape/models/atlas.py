@@ -159,7 +159,7 @@ class Atlas:
         rows: list[SiteInfo] = []
         for site in self.structure.sites.values():
             port = ":in" if site.port == "in" else ""
-            rows.append(SiteInfo(site.name, (site.path or "(model)") + port, self._rows(site), site.kind, to_alias(site.name), site.note))
+            rows.append(SiteInfo(site.name, (site.path or "(model)") + port, self.rows(site), site.kind, to_alias(site.name), site.note))
         for name, reason in self.structure.missing.items():
             rows.append(SiteInfo(name, "", None, "", to_alias(name), reason, available=False))
         for path in self.paths:
@@ -168,11 +168,12 @@ class Atlas:
             site = self.raw(path, path, "out")
             count = self.record.count.get(path, 1) if self.record is not None else 1
             note = f"runs {count} times: name one as {path}#0" if count > 1 else ""
-            rows.append(SiteInfo(path, path, self._rows(site), site.kind, "", note, canonical=False))
+            rows.append(SiteInfo(path, path, self.rows(site), site.kind, "", note, canonical=False))
         note = self.problem and f"no shapes: {self.problem}" or (f"shapes are for {self.record.example}" if self.record else "")
         return SiteTable(rows, title=title, note=note)
 
-    def _rows(self, site: Site) -> tuple[int, ...] | None:
+    def rows(self, site: Site) -> tuple[int, ...] | None:
+        """Shape of a site's activations for the example, if it was seen."""
         shape = self._shape(site.path, site.port)
         if site.path == "" and site.pick is not None or shape is None:
             return None

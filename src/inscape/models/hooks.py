@@ -133,3 +133,107 @@ def reading(root: nn.Module, sites: Sequence[Site], reader: Reader, running: Pas
                 handle = module.register_forward_pre_hook(_on_input(tap), with_kwargs=True)
             stack.callback(handle.remove)
         yield
+
+
+class Moment:
+    """Where in a sequence the running pass is, for writers that act on some tokens only.
+
+    Attributes:
+        offset: columns that a key-value cache already holds; column 0 of this pass is column `offset` of the sequence.
+        mask: the attention mask `[b, offset + t]` of this pass, or `None`.
+    """
+
+    def __init__(self) -> None:
+        self.offset = 0
+        self.mask: Tensor | None = None
+
+    def note(self, kwargs: Any) -> None:
+        """Reads both from the keyword arguments of the model's forward."""
+        mask = kwargs.get("attention_mask")
+        self.mask = mask if isinstance(mask, Tensor) and mask.ndim == 2 else None
+        length = getattr(kwargs.get("past_key_values"), "get_seq_length", None)
+        self.offset = int(length()) if length is not None else 0
+
+
+Writer = Callable[[Tensor, Moment], Tensor]
+
+
+class Chain:
+    """All writers on one port of one module, in the order in which they were opened, behind a single hook that runs before any reader."""
+
+    def __init__(self, running: Pass) -> None:
+        self.entries: list[tuple[object, Site, Callable[[Tensor], Tensor]]] = []
+        self.running = running
+        self.handle: Any = None
+        self.serial = -1
+        self.call = -1
+
+    def apply(self, value: Any) -> tuple[Any, bool]:
+        """The value after all writers, and whether it is a new container."""
+        if self.serial != self.running.serial:
+            self.serial, self.call = self.running.serial, -1
+        self.call += 1
+        changed = False
+        for _, site, writer in self.entries:
+            if site.call is None or site.call == self.call:
+                value = site.write(value, writer(site.read(value)))
+                changed = changed or not site.in_place
+        return value, changed
+
+
+def _write_output(chain: Chain) -> Callable[..., Any]:
+    def hook(module: nn.Module, args: Any, output: Any) -> Any:
+        value, changed = chain.apply(output)
+        return value if changed else None
+
+    return hook
+
+
+def _write_input(chain: Chain) -> Callable[..., Any]:
+    def hook(module: nn.Module, args: Any, kwargs: Any) -> Any:
+        value, changed = chain.apply((args, kwargs))
+        return value if changed else None
+
+    return hook
+
+
+def _note_moment(moment: Moment) -> Callable[..., None]:
+    def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
+        moment.note(kwargs)
+
+    return hook
+
+
+@contextmanager
+def writing(
+    root: nn.Module, trunk: nn.Module, pairs: Sequence[tuple[Site, Writer]], running: Pass, chains: dict[tuple[str, str], Chain]
+) -> Iterator[None]:
+    """Lets each writer change its site while the body runs; the hooks are removed with the last writer of a port, also after an error."""
+    token = object()
+    moment = Moment()
+    with ExitStack() as stack:
+        stack.enter_context(counting(root, running))
+        for part in {id(root): root, id(trunk): trunk}.values():
+            stack.callback(part.register_forward_pre_hook(_note_moment(moment), with_kwargs=True, prepend=True).remove)
+        for site, writer in pairs:
+            key = (site.path, site.port)
+            module = root.get_submodule(site.path)
+            if key not in chains:
+                chain = chains[key] = Chain(running)
+                if site.port == "out":
+                    chain.handle = module.register_forward_hook(_write_output(chain), prepend=True)
+                else:
+                    chain.handle = module.register_forward_pre_hook(_write_input(chain), with_kwargs=True, prepend=True)
+            stack.callback(_release, chains, key, token)
+            chains[key].entries.append((token, site, lambda x, writer=writer: writer(x, moment)))
+        yield
+
+
+def _release(chains: dict[tuple[str, str], Chain], key: tuple[str, str], token: object) -> None:
+    chain = chains.get(key)
+    if chain is None:
+        return
+    chain.entries = [entry for entry in chain.entries if entry[0] is not token]
+    if not chain.entries:
+        chain.handle.remove()
+        del chains[key]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from inscape.errors import InscapeError
 from inscape.models.atlas import Atlas
 from inscape.models.examples import examples, parameters_of
-from inscape.models.hooks import Pass, Reader, StopForward, reading
+from inscape.models.hooks import Chain, Pass, Reader, StopForward, Writer, reading, writing
 from inscape.models.identity import identity_of
 from inscape.models.sites import Site, SiteTable
 
@@ -59,6 +59,7 @@ class Model:
         self._forward = forward
         self._folder = folder
         self._pass = Pass()
+        self._chains: dict[tuple[str, str], Chain] = {}
         self._evaluating = 0
         self._atlas: Atlas | None = None
         trunk = getattr(module, "base_model", None) if forward is None else None
@@ -155,6 +156,23 @@ class Model:
             stack.enter_context(self.evaluating())
             stack.enter_context(reading(self.module, self.resolve(sites), reader, self._pass, stop_after_last))
             yield
+
+    @contextmanager
+    def written(self, pairs: Sequence[tuple[Site, Writer]]) -> Iterator[None]:
+        """Lets writers change what sites hold while the block runs; `inscape.edit` is made of this.
+
+        Writers of one place act in the order in which they were opened, and before every reader.
+
+        Args:
+            pairs: sites with `writer(activations, moment) -> activations`.
+        """
+        with writing(self.module, self._trunk, pairs, self._pass, self._chains):
+            yield
+
+    def width(self, site: Site) -> int | None:
+        """Number of units of a site, where the dry run saw it."""
+        shape = self.atlas().rows(site)
+        return None if shape is None else shape[-1]
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
