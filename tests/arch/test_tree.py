@@ -127,4 +127,4 @@ def test_the_repository_holds(name: str):
 
 def test_the_root_stays_small():
     entries = {path.relative_to(ROOT).parts[0] for path in tracked()}
-    assert len(entries) <= 18, sorted(entries)
+    assert len(entries) <= 16, sorted(entries)
