@@ -1,0 +1,225 @@
+"""What happens inside the hooks: rows are chosen and copied there, so that no whole activation outlives its layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from inscape.capturing.inputs import ArrayFeed, Batch, Feed, TextFeed
+from inscape.capturing.positions import PositionRule
+from inscape.capturing.reducers import Reducer
+from inscape.capturing.stimuli import Stimuli
+from inscape.errors import StimuliError, StoreMismatchError
+from inscape.store.manifest import SiteSpec
+
+
+@dataclass(frozen=True)
+class Picked:
+    """The rows of a batch's [b, t, d] outputs that are kept.
+
+    Attributes:
+        length: t.
+        flat: their numbers in the flattened [b · t, d]; None means all of them, in order.
+        owner: for each of them, its row of the batch.
+        counts: how many each stimulus gives.
+        positions: their places in their own sequence.
+    """
+
+    length: int
+    flat: Tensor | None
+    owner: Tensor
+    counts: np.ndarray
+    positions: np.ndarray
+
+    def mask(self, b: int) -> Tensor:
+        """[b, t]: true where a row is kept."""
+        if self.flat is None:
+            return torch.ones(b, self.length, dtype=torch.bool, device=self.owner.device)
+        mask = torch.zeros(b * self.length, dtype=torch.bool, device=self.flat.device)
+        mask[self.flat] = True
+        return mask.view(b, self.length)
+
+
+def pick_rows(batch: Batch, t: int, rule: PositionRule, feed: Feed, device: torch.device) -> Picked:
+    """Applies a rule to outputs with t positions."""
+    b = len(batch.members)
+    real = batch.real(t)
+    if real is None and rule.simple:
+        counts = np.full(b, t, np.int64)
+        return Picked(t, None, torch.arange(b, device=device).repeat_interleave(t), counts, np.tile(np.arange(t), b))
+    parts: list[np.ndarray] = []
+    flat: list[np.ndarray] = []
+    for i, where in enumerate(batch.members):
+        length = t if real is None else int(real[i])
+        ids = feed.ids(int(where)) if isinstance(feed, TextFeed) else None
+        chosen = rule.pick(int(where), length, feed.special(int(where), length), ids)
+        parts.append(chosen)
+        flat.append(chosen + (i * t + (t - length if batch.left else 0)))
+    counts = np.fromiter((len(part) for part in parts), np.int64, b)
+    owner = torch.from_numpy(np.repeat(np.arange(b), counts))
+    return Picked(t, torch.from_numpy(np.concatenate(flat)).to(device), owner.to(device), counts, np.concatenate(parts))
+
+
+@dataclass
+class Output:
+    """One site of the store: where it is read, how it is reduced, and the rows it has collected for the current shard."""
+
+    name: str
+    site: str
+    reducer: Reducer | None
+    spec: SiteSpec
+    wide: torch.dtype
+    chunks: list[Tensor] = field(default_factory=list[Tensor])
+
+
+class Collector:
+    """The reader that the hooks call: per site and batch it copies the chosen rows, and keeps which ones they were."""
+
+    def __init__(self, outputs: list[Output], rule: PositionRule, whole: PositionRule, feed: Feed) -> None:
+        self.outputs = outputs
+        self.flagged: set[str] = set()
+        self.rule, self.whole, self.feed = rule, whole, feed
+        self._by_site: dict[str, list[Output]] = {}
+        for output in outputs:
+            self._by_site.setdefault(output.site, []).append(output)
+        self._batch: Batch | None = None
+        self._picked: dict[str, Picked] = {}
+        self._log: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
+
+    @property
+    def sites(self) -> list[str]:
+        """The sites that must be read, each once."""
+        return list(self._by_site)
+
+    def clear(self) -> None:
+        """Forgets the rows of the shard."""
+        self._batch = None
+        self._log = {}
+        for output in self.outputs:
+            output.chunks = []
+
+    def begin(self, batch: Batch) -> None:
+        """Says which batch the next forward reads."""
+        self._batch, self._picked = batch, {}
+
+    def end(self) -> None:
+        """Closes the batch: moves rows off the device, checks that every site has fired, notes the chosen positions."""
+        assert self._batch is not None
+        batch, self._batch = self._batch, None
+        done = 1 + max((len(log) for log in self._log.values()), default=0)
+        for output in self.outputs:
+            if len(output.chunks) != done:
+                times = "did not run" if len(output.chunks) < done else "ran more than once"
+                raise StoreMismatchError(
+                    f"site {output.site!r} {times} in a forward over {len(batch.members)} stimuli, so its rows cannot be told apart"
+                )
+            if output.chunks[-1].device.type != "cpu":
+                output.chunks[-1] = output.chunks[-1].cpu()
+            row_set = output.spec.row_set
+            if len(self._log.setdefault(row_set, [])) < done:
+                picked = self._picked.get(row_set)
+                b = len(batch.members)
+                one = picked is None or output.spec.row_set == "stimulus"
+                counts = np.ones(b, np.int64) if one else picked.counts
+                positions = np.zeros(b, np.int64) if one else picked.positions
+                self._log[row_set].append((batch.members, counts, positions))
+
+    def __call__(self, site: str, x: Tensor) -> None:
+        batch = self._batch
+        if batch is None:  # the model was called between two batches, by somebody else
+            return
+        for output in self._by_site[site]:
+            if x.ndim == 2:
+                output.chunks.append(x.clone())
+                continue
+            reducer = output.reducer
+            if reducer is None and not self.rule.pooled:
+                rows = self._pick(output.spec.row_set, x, self.rule)
+                flat = x.reshape(-1, x.shape[-1])
+                # index_select copies; a view would keep the whole activation, and a later layer may write into it.
+                output.chunks.append(flat.clone() if rows.flat is None else flat.index_select(0, rows.flat))
+            elif reducer is None:
+                rows = self._pick(f"mean {x.shape[1]}", x, self.rule)
+                output.chunks.append(_means(x, rows))
+            else:
+                rows = self._pick(f"whole {x.shape[1]}", x, self.whole)
+                if int(rows.counts.min()) < reducer.minimum:
+                    name = self.whole.name(int(batch.members[int(rows.counts.argmin())]))
+                    raise StimuliError(f"{reducer.name} needs {reducer.minimum} tokens; stimulus {name!r} has {int(rows.counts.min())}")
+                output.chunks.append(reducer(x, rows.mask(len(batch.members))))
+
+    def _pick(self, key: str, x: Tensor, rule: PositionRule) -> Picked:
+        picked = self._picked.get(key)
+        if picked is None:
+            assert self._batch is not None
+            picked = self._picked[key] = pick_rows(self._batch, x.shape[1], rule, self.feed, x.device)
+        if picked.length != x.shape[1]:
+            raise StoreMismatchError(
+                f"sites of one row set gave {picked.length} and {x.shape[1]} positions for one batch; capture them apart"
+            )
+        return picked
+
+    def gather(self, output: Output, start: int, stop: int) -> Tensor:
+        """The shard's rows of one site in the order of the stimuli, in the activation's dtype; its chunks are let go."""
+        log = self._log[output.spec.row_set]
+        counts = np.zeros(stop - start, np.int64)
+        for members, count, _ in log:
+            counts[members - start] = count
+        first = np.concatenate([[0], np.cumsum(counts)])
+        rows = torch.empty(int(first[-1]), output.spec.d, dtype=output.wide)
+        chunks, output.chunks = output.chunks, []
+        for (members, count, _), chunk in zip(log, chunks, strict=True):
+            at = np.repeat(first[members - start] - np.concatenate([[0], np.cumsum(count)[:-1]]), count) + np.arange(int(count.sum()))
+            rows.index_copy_(0, torch.from_numpy(at), chunk.to(output.wide))
+        return rows
+
+    def index(self, row_set: str, start: int, stimuli: Stimuli, kind: str) -> pa.Table:
+        """The index table of a row set for the shard: stimulus, repeat, position and what is known about each row."""
+        log = self._log[row_set]
+        members = np.concatenate([np.repeat(members, counts) for members, counts, _ in log])
+        positions = np.concatenate([positions for *_, positions in log])
+        order = np.argsort(members, kind="stable")
+        members, positions = members[order], positions[order]
+        columns: dict[str, pa.Array] = {
+            "stimulus": pa.array(stimuli.source[members]),
+            "repeat": pa.array(stimuli.repeat[members], pa.int32()),
+            "position": pa.array(positions if kind != "stimulus" else np.zeros_like(positions), pa.int32()),
+        }
+        if row_set != "stimulus":
+            if kind == "stimulus":
+                columns["token_position"] = pa.array(positions, pa.int32())
+            columns.update(self._token_columns(members, positions, row_set))
+        for name in stimuli.varying:
+            columns[name] = stimuli.presented.column(name).take(pa.array(members)).combine_chunks()
+        return pa.table(columns)
+
+    def _token_columns(self, members: np.ndarray, positions: np.ndarray, row_set: str) -> dict[str, pa.Array]:
+        feed = self.feed
+        if isinstance(feed, TextFeed):
+            if not row_set.startswith(("token", "last", "first", "at")):
+                return {}
+            at = feed.encoded.offsets[members] + positions
+            ids = feed.encoded.ids[at]
+            columns = {"token_id": pa.array(ids, pa.int32())}
+            if feed.spell is not None:
+                unique, inverse = np.unique(ids, return_inverse=True)
+                columns["token"] = pa.array(feed.spell(unique.tolist()), pa.string()).take(pa.array(inverse))
+                columns["special"] = pa.array(feed.encoded.special[at])
+            return columns
+        if row_set not in self.flagged or not isinstance(feed, ArrayFeed):
+            return {}
+        return {"special": pa.array(positions < feed.prefix)}
+
+
+def _means(x: Tensor, rows: Picked) -> Tensor:
+    wide = x.dtype if x.dtype == torch.float64 else torch.float32
+    if rows.flat is None:
+        return x.mean(1, dtype=wide)
+    # Sums over the chosen rows alone: what stands at pad positions, NaN included, never takes part.
+    chosen = x.reshape(-1, x.shape[-1]).index_select(0, rows.flat).to(wide)
+    sums = torch.zeros(x.shape[0], x.shape[-1], dtype=wide, device=x.device).index_add_(0, rows.owner, chosen)
+    return sums / torch.from_numpy(rows.counts).to(x.device, wide)[:, None]

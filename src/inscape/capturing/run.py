@@ -1,0 +1,144 @@
+"""`capture` writes what a model does with stimuli into a store; `stream` hands it on instead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from inscape.capturing.budget import check_room
+from inscape.capturing.progress import progress_bar
+from inscape.capturing.session import Session, Settings, ShardRows
+from inscape.capturing.stimuli import Stimuli
+from inscape.models import Model, Site, load
+from inscape.store.store import Store
+from inscape.store.writer import StoreWriter
+
+RESIDUAL = "blocks.*.resid_post"
+
+
+def capture(
+    model: str | Path | nn.Module | Model,
+    stimuli: Any,
+    sites: str | Site | Sequence[str | Site] = RESIDUAL,
+    tokens: Any = "last",
+    to: str | Path | None = None,
+    *,
+    special: str = "keep",
+    max_length: int | None = None,
+    dtype: str | torch.dtype | None = None,
+    batch_tokens: int | None = None,
+    batch_size: int | None = None,
+    shard_stimuli: int | None = None,
+    padding_side: str = "right",
+    label: str | None = None,
+    memory: str | int | None = None,
+    progress: bool | None = None,
+) -> Store:
+    """Runs a model over stimuli and keeps the activations of some sites: in memory, or in a folder that resumes when killed.
+
+    Args:
+        model: a Hugging Face id or path, a module, or a loaded `Model`.
+        stimuli: texts, token ids, images, sounds, arrays or a table of them (see `Stimuli`).
+        sites: names or globs; a name may end in a reducer, as in `blocks.*.resid_post|token_cosine`.
+        tokens: which positions become rows: "last", "first", "mean", "all", a position, a list, a slice, a column (positions or a mask), or
+            a function of the token ids. Images and sounds have patches and frames in place of tokens.
+        to: the folder of the store; without it the rows stay in memory.
+        special: "keep", "drop" or "bos_only": whether rows of special tokens are kept; the model reads them in any case.
+        max_length: the most tokens of a text; default: what tokenizer and model state. Texts beyond it are cut, counted and warned about.
+        dtype: of the stored rows; default the activations' own; "auto" takes float16 wherever it loses nothing.
+        batch_tokens: the most tokens (samples, for sounds) in a batch after padding.
+        batch_size: the most stimuli in a batch.
+        shard_stimuli: stimuli per shard; default: as many as give about 128 MB.
+        padding_side: "right" or "left"; position ids are corrected for the latter.
+        label: the system's name in results; default: the model's.
+        memory: the most that rows may take in memory, as "4GB"; default: what is free.
+        progress: a bar with rate and time left; default: on a terminal.
+
+    Returns:
+        The finished store. The same call on a finished folder returns it at once; on an unfinished one it goes on at the
+        first missing shard.
+
+    Raises:
+        SiteNotFoundError: a site or reducer is unknown.
+        StimuliError: the stimuli do not suit the model, or a rule leaves one of them without a row.
+        StoreMismatchError: `to` holds a store of another plan.
+        MemoryBudgetError: rows that do not fit into memory or onto the disk.
+        DegenerateInputError: half precision would lose a unit's variation; the message names site and unit.
+
+    Example:
+        >>> store = ix.capture(torch.nn.Sequential(torch.nn.Linear(4, 3)), torch.randn(10, 4), sites="0")
+        >>> store["0"].shape
+        (10, 3)
+    """
+    given = Stimuli.of(stimuli)
+    settings = Settings(tokens, special, max_length, dtype, batch_tokens, batch_size, shard_stimuli, padding_side)
+    session = Session(load(model), given, sites, settings)
+    plan = session.plan(weights=to is not None)
+    if to is None:
+        check_room(session.bytes, None, memory)
+    with StoreWriter.create_or_resume(to, plan, given.table, session.specs, system=label) as writer:
+        if writer.complete:
+            return writer.finish()
+        done = len(writer.done_shards)
+        if to is not None:
+            check_room(session.bytes * max(0.0, 1 - done * session.shard_stimuli / len(given)), to, None)
+        if "fidelity" not in writer.notes:
+            writer.record(fidelity=session.fidelity())
+        session.halvings = [*writer.notes.get("halvings", []), *session.halvings]
+        if session.halvings:
+            writer.record(halvings=session.halvings)
+        shards = session.run(done, lambda halvings: writer.record(halvings=halvings))
+        with closing(shards), progress_bar(len(given), min(len(given), done * session.shard_stimuli), progress) as advance:
+            for shard in shards:
+                writer.write_shard(shard.index, shard.rows, shard.values, shard.notes)
+                advance(shard.stimuli)
+        return writer.finish()
+
+
+def stream(
+    model: str | Path | nn.Module | Model,
+    stimuli: Any,
+    sites: str | Site | Sequence[str | Site],
+    tokens: Any,
+    consumer: Callable[[ShardRows], None],
+    *,
+    special: str = "keep",
+    max_length: int | None = None,
+    dtype: str | torch.dtype | None = None,
+    batch_tokens: int | None = None,
+    batch_size: int | None = None,
+    shard_stimuli: int | None = None,
+    padding_side: str = "right",
+    progress: bool | None = None,
+) -> dict[str, Any]:
+    """Runs a model over stimuli and gives each shard's rows to `consumer`; nothing is kept, so any number of stimuli fits.
+
+    `consumer` gets a `ShardRows`: `values` maps sites to tensors [rows, d], `rows` maps row sets to their index tables. The other
+    arguments are those of `capture`.
+
+    Returns:
+        The plan that was followed, with the site specs under "sites" and the fidelity note under "fidelity".
+
+    Raises:
+        SiteNotFoundError: a site or reducer is unknown.
+        StimuliError: the stimuli do not suit the model.
+
+    Example:
+        >>> moments = {}
+        >>> stream("gpt2", texts, "blocks.*.resid_post", "all", lambda shard: update(moments, shard.values))
+    """
+    given = Stimuli.of(stimuli)
+    settings = Settings(tokens, special, max_length, dtype, batch_tokens, batch_size, shard_stimuli, padding_side)
+    session = Session(load(model), given, sites, settings)
+    fidelity = session.fidelity()
+    shards = session.run()
+    with closing(shards), progress_bar(len(given), 0, progress) as advance:
+        for shard in shards:
+            consumer(shard)
+            advance(shard.stimuli)
+    return {**session.plan(), "sites": session.specs, "fidelity": fidelity, "halvings": session.halvings}

@@ -1,0 +1,214 @@
+"""What a model is shown: texts, token ids, images, sounds or plain arrays, one row per stimulus, with the user's columns."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from inscape.capturing.media import read_image, read_sound
+from inscape.capturing.tables import TABLE_SUFFIXES, Columns, content_column, id_column, kind_of, metadata, read_table, table_columns
+from inscape.errors import StimuliError, nearest
+
+KINDS = ("text", "tokens", "image", "sound", "array")
+
+
+class Stimuli:
+    """Stimuli with ids and columns; rows with the same id are repeats of one stimulus.
+
+    Takes a list of texts (or of token-id lists, arrays, Pillow pictures, or paths of images and sounds), a table (pandas, Arrow, dict of
+    lists, list of dicts, or the path of a Parquet, CSV, TSV, JSONL or text file), or an array [n, ...] whose rows are stimuli.
+
+    Args:
+        data: the stimuli, in any of these forms.
+        column: for a table, the column that holds the stimulus; default: "text", "input_ids", "image", "audio" or the only candidate.
+        ids: the ids as a list, or the name of a column; default: the column "stimulus" or "id", else the position "0", "1", ….
+        kind: one of "text", "tokens", "image", "sound", "array"; default: judged from the values.
+        sampling_rate: of sounds given as arrays, in Hz; a column "sampling_rate" may give one per stimulus.
+
+    Raises:
+        StimuliError: nothing usable: no stimuli, an empty text, mixed kinds, a file that is missing, a column that is not there.
+
+    Example:
+        >>> stimuli = Stimuli({"text": ["A cat.", "A dog."], "animal": ["cat", "dog"]})
+        >>> len(stimuli), stimuli.kind, stimuli.ids
+        (2, 'text', ['0', '1'])
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        *,
+        column: str | None = None,
+        ids: Sequence[Any] | str | None = None,
+        kind: str | None = None,
+        sampling_rate: int | None = None,
+    ) -> None:
+        columns, values = _read(data, column)
+        if len(values) == 0:
+            raise StimuliError("there are no stimuli (the input is empty); give at least one")
+        if kind is not None and kind not in KINDS:
+            raise StimuliError(f"kind={kind!r} is unknown; nearest: {nearest(kind, KINDS)}")
+        self.kind = kind or (_array_kind(values) if not isinstance(values, list) else kind_of(values))
+        self.sampling_rate = sampling_rate
+        self._values = values
+        _check_values(values, self.kind)
+        self.ids = _ids(columns, ids, len(values))
+        self._index(metadata(columns, len(values)))
+
+    @classmethod
+    def of(cls, data: Any) -> Stimuli:
+        """The stimuli themselves when `data` already is a `Stimuli`, else `Stimuli(data)`."""
+        return data if isinstance(data, cls) else cls(data)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        names = ", ".join(name for name in self.table.column_names if name != "stimulus")
+        repeats = f", {len(self)} presentations" if self.table.num_rows != len(self) else ""
+        return f"Stimuli({self.table.num_rows} of kind {self.kind}{repeats}; columns: {names or 'none'})"
+
+    def __getitem__(self, position: int) -> Any:
+        """The stimulus at a position: a text, an id array, an image array, or a wave."""
+        value = self._values[position]
+        if self.kind == "image":
+            return read_image(value)
+        if self.kind == "sound":
+            return read_sound(value)[0]
+        if self.kind == "text":
+            return str(value)
+        return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+
+    def rate(self, position: int) -> int | None:
+        """The sampling rate of a sound in Hz: its file's, its row's column "sampling_rate", or the one given for all."""
+        if "sampling_rate" in self.presented.column_names:
+            given = self.presented.column("sampling_rate")[position].as_py()
+            if given is not None:
+                return int(given)
+        value = self._values[position]
+        return read_sound(value)[1] if isinstance(value, (str, Path)) else self.sampling_rate
+
+    def column(self, name: str) -> list[Any]:
+        """A column of the user's table, one value per presentation."""
+        if name not in self.presented.column_names:
+            raise StimuliError(f"the stimuli have no column {name!r}; nearest: {nearest(name, self.presented.column_names)}")
+        return self.presented.column(name).to_pylist()
+
+    def digest(self) -> str:
+        """A SHA-256 over ids, contents and columns: equal for equal stimuli, so that a capture knows its own store again."""
+        digest = hashlib.sha256(self.kind.encode())
+        for name, values in [("", self.ids), *((name, self.presented.column(name).to_pylist()) for name in self.presented.column_names)]:
+            digest.update(f"\x00{name}\x00{values!r}".encode())
+        digest.update(str(self.sampling_rate).encode())
+        for value in self._values:
+            if isinstance(value, (str, Path)) and self.kind in ("image", "sound"):
+                digest.update(Path(value).read_bytes() if Path(value).is_file() else b"missing")
+            elif isinstance(value, (str, Path)):
+                text = str(value).encode()
+                digest.update(len(text).to_bytes(8, "little") + text)
+            else:
+                array = np.ascontiguousarray(np.asarray(value.detach().cpu() if hasattr(value, "detach") else value))
+                digest.update(f"{array.dtype.str}{array.shape}".encode() + array.tobytes())
+        return digest.hexdigest()
+
+    def _index(self, presented: pa.Table) -> None:
+        """Finds the repeats: `source` is the row of `table` that a presentation shows, `repeat` counts its showings."""
+        first: dict[str, int] = {}
+        counts: dict[str, int] = {}
+        self.source = np.empty(len(self), np.int64)
+        self.repeat = np.empty(len(self), np.int32)
+        rows: list[int] = []
+        for position, name in enumerate(self.ids):
+            if name not in first:
+                first[name] = len(rows)
+                rows.append(position)
+            self.source[position] = first[name]
+            self.repeat[position] = counts.get(name, 0)
+            counts[name] = counts.get(name, 0) + 1
+        keep = [name for name in presented.column_names if name != "stimulus"]
+        self.presented = presented.select(keep)
+        unique = self.presented.take(pa.array(rows)) if keep else self.presented
+        self.table = pa.table({"stimulus": pa.array(list(first), pa.string()), **{name: unique.column(name) for name in keep}})
+        # A column such as "run" may differ between the showings of one stimulus; it then belongs to rows, not to stimuli.
+        self.varying: list[str] = []
+        if len(rows) != len(self):
+            for name in keep:
+                shown = self.presented.column(name).to_pylist()
+                if any(shown[i] != shown[rows[self.source[i]]] for i in range(len(self))):
+                    self.varying.append(name)
+
+
+def _read(data: Any, column: str | None) -> tuple[Columns, Any]:
+    """The columns of the input and its stimuli: a list, or an array whose rows they are."""
+    if isinstance(data, (str, Path)):
+        path = Path(data)
+        if path.suffix.lower() not in TABLE_SUFFIXES:
+            raise StimuliError(
+                f"got the single text {str(data)[:80]!r}; give a list, as in [{str(data)[:20]!r}], or the path of a file "
+                f"that ends in {', '.join(TABLE_SUFFIXES)}"
+            )
+        data = read_table(path)
+    columns = table_columns(data)
+    if columns is not None:
+        if not any(columns.values()):
+            return columns, []
+        name = content_column(columns, column)
+        return columns, columns[name]
+    if column is not None:
+        raise StimuliError(f"column={column!r} needs a table; got {type(data).__name__}")
+    if isinstance(data, np.ndarray) and data.dtype.kind in "UO":
+        data = data.tolist()
+    if isinstance(data, np.ndarray) or hasattr(data, "detach"):
+        if data.ndim < 2:
+            raise StimuliError(f"an array of stimuli has shape {tuple(data.shape)}; expected [n, ...]: one row per stimulus")
+        return {}, data
+    if not isinstance(data, (list, tuple)):
+        if isinstance(data, Sequence) or hasattr(data, "__iter__"):
+            data = list(data)
+        else:
+            raise StimuliError(f"cannot take stimuli from {type(data).__name__}; give a list, a table, a path or an array [n, ...]")
+    values = list(data)
+    return ({"text": values} if values and all(isinstance(v, (str, Path)) for v in values) else {}), values
+
+
+def _array_kind(values: Any) -> str:
+    dtype = str(values.dtype)
+    if dtype.endswith("uint8") and values.ndim in (3, 4):
+        return "image"
+    integers = "int" in dtype
+    return "tokens" if integers and values.ndim == 2 else "array"
+
+
+def _check_values(values: Any, kind: str) -> None:
+    if kind == "text":
+        for position, value in enumerate(values):
+            if not isinstance(value, (str, Path)):
+                raise StimuliError(f"stimulus {position} is {value!r}, of type {type(value).__name__}; expected a text")
+            if str(value) == "":
+                raise StimuliError(f"the text at position {position} is empty; a model has nothing to read there: drop the row or fill it")
+    elif kind == "tokens" and isinstance(values, list):
+        for position, value in enumerate(values):
+            if len(value) == 0:
+                raise StimuliError(f"the list of token ids at position {position} is empty; drop the row or fill it")
+    elif kind in ("image", "sound"):
+        for value in values:
+            if isinstance(value, (str, Path)) and not Path(value).is_file():
+                raise StimuliError(f"there is no {kind} file at {str(value)!r}; every path must exist before a capture starts")
+
+
+def _ids(columns: Columns, ids: Sequence[Any] | str | None, n: int) -> list[str]:
+    if ids is None or isinstance(ids, str):
+        name = id_column(columns, ids)
+        given: Sequence[Any] = columns[name] if name is not None else range(n)
+    else:
+        given = ids
+    if len(given) != n:
+        raise StimuliError(f"{len(given)} ids were given for {n} stimuli; give one for each")
+    if any(value is None for value in given):
+        raise StimuliError(f"the id at position {[v is None for v in given].index(True)} is missing; every stimulus needs one")
+    return [str(value) for value in given]
