@@ -5,13 +5,19 @@ Every measure is a function of this module: `ix.measures.linear_cka(X, Y)`. `nam
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from inscape.errors import UnknownMeasureError
 from inscape.measures.registry import all_measures, get, names, table
 
-__all__ = ["all_measures", "get", "names", "table"]
+__all__ = ["all_measures", "compare", "get", "measure", "names", "plan", "table"]
+
+_VERBS = ("compare", "measure", "plan")
 
 
 def __getattr__(name: str) -> object:
+    if name in _VERBS:  # they stand above the registry, and need stores and statistics that a single measure does not
+        return getattr(import_module("inscape.measures.verbs"), name)
     if name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:

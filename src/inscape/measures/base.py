@@ -78,7 +78,7 @@ class Measure:
     @property
     def labeled(self) -> bool:
         """Whether the measure needs a label per row."""
-        return any(getattr(cls, "labeled", False) for cls, _ in self._injected.values())
+        return any(cls.labeled for cls, _ in self._injected.values())
 
     @property
     def label(self) -> str:
@@ -155,11 +155,7 @@ class Measure:
         if set(summaries) != set(self._injected):
             raise TypeError(f"{self.name} is evaluated on the summaries {sorted(self._injected)}, got {sorted(summaries)}")
         self._check_count(min(summary.n for summary in summaries.values()))
-        try:
-            value = self.fn(**summaries, **self.bound)
-        except InscapeError as error:
-            raise self._named(error) from error
-        return self._checked(value)
+        return self._guarded(lambda: self.fn(**summaries, **self.bound))
 
     def summarize(self, X: Any, other: Any = None, *, labels: Any = None) -> dict[str, Any]:
         """The summaries of arrays or views that `evaluate` takes."""
@@ -187,12 +183,12 @@ class Measure:
 
     def settle(self, summaries: Mapping[str, Any], rows: Sequence[Tensor] | None = None) -> float | Curve:
         """The value from ready summaries, or from the rows where these are at hand and the summaries have lost too many digits."""
+        if rows is not None and "constant" in self.facts.undefined:
+            for data, name in zip(rows, ("X", "Y"), strict=False):
+                check_varies(data, f"{self.label}: {name}")
         if rows is None or self.rows is None or not self.rows.when(**summaries):
             return self.evaluate(**summaries)
-        try:
-            return self._checked(self.rows.compute(*rows))
-        except InscapeError as error:
-            raise self._named(error) from error
+        return self._guarded(lambda compute=self.rows.compute: compute(*rows))
 
     def __repr__(self) -> str:
         kind = "a pair" if self.arity == 2 else "one system" + (" with labels" if self.labeled else "")
@@ -229,7 +225,7 @@ class Measure:
         built: dict[str, Any] = {}
         for name, (cls, options) in self.needs.items():
             inputs = list(rows) if cls.arity == 2 else [rows[1] if name == "y" else rows[0]]
-            if getattr(cls, "labeled", False):
+            if cls.labeled:
                 inputs.append(labels)
             try:
                 built[name] = cls.of(*inputs, **options)
@@ -241,7 +237,16 @@ class Measure:
         if n < self.facts.minimum:
             raise TooFewStimuliError(f"{self.label} needs at least {self.facts.minimum} rows, got {n:g}; use more stimuli")
 
-    def _checked(self, value: Any) -> float | Curve:
+    def _guarded(self, compute: Callable[[], Any]) -> float | Curve:
+        """The value, finite; errors say which measure they come from."""
+        try:
+            value = compute()
+        except InscapeError as error:
+            raise self._named(error) from error
+        except (OverflowError, ZeroDivisionError) as error:
+            raise DegenerateInputError(
+                f"{self.label} leaves the range of fp64 ({error}); the rows are too large or too small: multiply them by a constant first"
+            ) from error
         number = float(value)
         if not math.isfinite(number):
             raise DegenerateInputError(f"{self.label} has no finite value here (it came out as {number})")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -75,7 +75,7 @@ class CrossMoments(Summary):
     @classmethod
     def of(
         cls, X: Any, Y: Any, *, weights: Any = None, x: Moments | None = None, y: Moments | None = None, precise: bool | None = None
-    ) -> Self:
+    ) -> CrossMoments:
         """The cross moments of rows X [n, p] and Y [n, q], paired in order.
 
         Args:
@@ -102,7 +102,7 @@ class CrossMoments(Summary):
         pair._add(rows_x, rows_y, weights)
         return pair
 
-    def update(self, X: Any, Y: Any, weights: Any = None) -> Self:
+    def update(self, X: Any, Y: Any, weights: Any = None) -> CrossMoments:
         """Adds paired rows [b, p] and [b, q], in place."""
         rows_x, rows_y = _paired(X, Y)
         if rows_x.shape[0]:

@@ -1,0 +1,98 @@
+"""What a user may hand to `measure` and `compare`, turned into views and measures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from inscape.errors import StoreMismatchError, TooFewStimuliError, UnknownMeasureError
+from inscape.measures import registry
+from inscape.measures.base import Measure
+from inscape.store import Store, View, view_of
+
+Measures = str | Measure | Iterable[str | Measure]
+
+
+def as_measures(measures: Measures, *, arity: int) -> list[Measure]:
+    """Measures by name or as objects, checked to be of one system (`arity` 1) or of a pair (2).
+
+    Raises:
+        UnknownMeasureError: no measure has that name, or it is of the other kind; the text says which verb takes it.
+    """
+    asked = [measures] if isinstance(measures, (str, Measure)) else list(measures)
+    if not asked:
+        raise UnknownMeasureError(
+            "no measure was asked for; name at least one, for instance 'effective_rank' (`inscape measures` lists all)"
+        )
+    chosen = [registry.get(one) if isinstance(one, str) else one for one in asked]
+    for one in chosen:
+        if one.arity != arity:
+            verb = "ix.compare(a, b, ...)" if one.arity == 2 else "ix.measure(data, ...)"
+            kind = "a pair" if one.arity == 2 else "one system"
+            raise UnknownMeasureError(f"{one.label!r} is a measure of {kind}; run it with {verb}")
+    return list({one.label: one for one in chosen}.values())
+
+
+def as_views(data: Any, name: str = "X") -> list[View]:
+    """The sites of a store, the sites of a dictionary of arrays, or the one site that a view or array is.
+
+    Args:
+        data: store, path of a store, view, array of shape [n, d], or dictionary from name to array.
+        name: what messages call an array.
+    """
+    if isinstance(data, Store):
+        return [data[site] for site in data.sites]
+    if isinstance(data, str):
+        from inscape.store import open as open_store
+
+        return as_views(open_store(data))
+    if isinstance(data, Mapping):
+        return as_views(Store.from_arrays(data, system=name))
+    if isinstance(data, Sequence) and data and all(isinstance(one, View) for one in data):
+        return list(data)
+    return [view_of(data, name)]
+
+
+def sources_of(view: View, groups: Any) -> np.ndarray:
+    """The independent source of each row, shape [n]: the stimulus, or what `groups` says.
+
+    Args:
+        view: the site.
+        groups: None, the name of a column of the stimuli, or one label per row or per stimulus.
+
+    Raises:
+        StoreMismatchError: `groups` has neither one entry per row nor one per stimulus.
+    """
+    if groups is None:
+        return view.stimulus
+    values = column_of(view, groups, "groups")
+    return np.unique(values, return_inverse=True)[1]
+
+
+def column_of(view: View, column: Any, what: str) -> np.ndarray:
+    """One value per row from a column name or from an array with one entry per row or per stimulus."""
+    if isinstance(column, str):
+        return view.column(column)
+    values = np.asarray(column)
+    if len(values) == view.n:
+        return values
+    stimuli = view.store.stimuli.num_rows
+    if len(values) == stimuli:
+        return values[view.stimulus]
+    raise StoreMismatchError(
+        f"{what} has {len(values)} entries, but site {view.site!r} has {view.n} rows from {stimuli} stimuli; give one entry per row or per stimulus"
+    )
+
+
+def check_sources(sources: np.ndarray, site: str, interval: object) -> int:
+    """The number of distinct sources; an interval needs at least two.
+
+    Raises:
+        TooFewStimuliError: an interval was asked for by name and there is only one source.
+    """
+    count = len(np.unique(sources))
+    if count < 2 and interval not in (None, "auto"):
+        raise TooFewStimuliError(f"site {site!r} has rows from {count} source; interval={interval!r} needs at least 2 independent sources")
+    return count

@@ -1,0 +1,217 @@
+"""Measures of one system, run over its sites: shared summaries, intervals, label nulls, one row per number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from inscape.errors import InscapeError
+from inscape.measures.base import Measure
+from inscape.measures.inputs import check_sources, column_of, sources_of
+from inscape.measures.uncertainty import Uncertainty, status_of
+from inscape.results import Curve
+from inscape.stats import (
+    benjamini_hochberg,
+    holm,
+    jackknife_groups,
+    jackknife_interval,
+    maximum_p,
+    permutation_test,
+    permutations,
+)
+from inscape.store import View
+from inscape.summaries.plan import EIGENVALUES, Plan, Step, choose_groups, machine_rate
+from inscape.summaries.rows import SiteRows
+from inscape.summaries.site import SiteSummaries, shared_needs
+
+Row = dict[str, Any]
+
+
+def plan_sites(views: Sequence[View], measures: Sequence[Measure], uncertainty: Uncertainty, budget: int) -> Plan:
+    """Routes and costs of measuring `views`, one site after the other."""
+    steps: list[Step] = []
+    point = each = 0.0
+    classes = {cls for one in measures for cls, _ in one.needs.values()}
+    for view in views:
+        n, d = view.n, view.d
+        side = min(n, d)
+        held = 2 * n * d * (8 if view.dtype.itemsize == 8 else 4) <= budget
+        for cls in sorted(classes, key=lambda c: c.__name__):
+            graph = not getattr(cls, "additive", False)
+            solve = 0.0 if graph else 2 * EIGENVALUES * side**3
+            flops = float(n * n * d if graph else n * d * side) + solve
+            point, each = point + flops, each + (float(n * 64) if graph else solve + d * d)
+            size = n * 64 * 12 if graph else 8 * d * d
+            route = "graph" if graph else "resident" if held else "streamed"
+            steps.append(Step(f"{cls.__name__} of {view.site}", route, size + (2 * n * d * 4 if held else 0), flops, 1))
+    sources = min((len(np.unique(view.stimulus)) for view in views), default=0)
+    groups = choose_groups(point, each, sources, uncertainty.interval)
+    if groups:
+        steps.append(Step(f"the same without each of {groups} groups", "resident", 0, groups * each, 0))
+    return Plan(tuple(steps), budget, groups, (point + groups * each) / machine_rate())
+
+
+def measure_sites(
+    views: Sequence[View], measures: Sequence[Measure], plan: Plan, *, labels: Any, groups: Any, uncertainty: Uncertainty
+) -> list[Row]:
+    """One row per site and measure (and per place of a curve); a site that fails gives rows with status and reason."""
+    rows: list[Row] = []
+    nulls: dict[str, list[tuple[Row, np.ndarray]]] = {}
+    for view in views:
+        try:
+            rows += _site(view, measures, plan, labels, groups, uncertainty, nulls)
+        except InscapeError as error:
+            rows += [_failed(view, one, error) for one in measures]
+    for label, found in nulls.items():
+        one = next(m for m in measures if m.label == label)
+        correct([row for row, _ in found], [null for _, null in found], one.facts.higher != "more different", uncertainty.correction)
+    return rows
+
+
+def _site(
+    view: View,
+    measures: Sequence[Measure],
+    plan: Plan,
+    labels: Any,
+    groups: Any,
+    uncertainty: Uncertainty,
+    nulls: dict[str, list[tuple[Row, np.ndarray]]],
+) -> list[Row]:
+    site = SiteRows(view)
+    if 2 * site.nbytes <= plan.memory:
+        site.load()
+    try:
+        labeled = any(one.labeled for one in measures)
+        row_labels = column_of(view, labels, "labels") if labeled and labels is not None else None
+        sources = sources_of(view, groups)
+        count = min(plan.groups, check_sources(sources, view.site, uncertainty.interval))
+        assigned = jackknife_groups(sources, count, seed=uncertainty.seed) if count > 1 else None
+        usable = [one for one in measures if not one.labeled or row_labels is not None]
+        needed, keys = shared_needs(need for one in usable for need in one.needs.values())
+        summaries = SiteSummaries(site, needed, labels=row_labels, groups=assigned, budget=plan.memory // 2)
+        served = iter(keys)
+        bound = {one.label: {name: next(served) for name in one.needs} for one in usable}
+        base: Row = {"system": view.system, "site": view.site, "kind": view.kind, "n": site.n, "d": site.d, "seed": uncertainty.seed}
+        rows: list[Row] = []
+        point: dict[str, float] = {}
+        for one in measures:
+            if one.label not in bound:
+                rows.append({**base, "measure": one.label, "status": "failed", "reason": f"{one.label} needs labels: pass labels=, a column name or one per row"})
+                continue
+            try:
+                value = one.settle(_pick(summaries.full, bound[one.label]), (site.all(),) if site.held else None)
+            except InscapeError as error:
+                status, reason = status_of(error)
+                rows.append({**base, "measure": one.label, "status": status, "reason": reason})
+                continue
+            point[one.label] = float(value)
+            row = {**base, "measure": one.label, "value": float(value)}
+            if one.labeled and isinstance(labels, str):
+                row["label"] = labels
+            rows.append(row)
+            if isinstance(value, Curve):
+                row["axis"] = value.axis
+                places = zip(value.at, value.values, strict=True)
+                rows += [{**base, "measure": one.label, "axis": value.axis, "at": at, "value": v} for at, v in places]
+        headline = {row["measure"]: row for row in rows if row.get("at") is None and "value" in row}
+        if assigned is not None:
+            _intervals(summaries, [one for one in usable if one.label in headline], bound, headline, uncertainty, int(assigned.max()) + 1)
+        elif uncertainty.interval is not None:
+            for row in headline.values():
+                row["interval_method"] = "none: one source"
+        if uncertainty.null is not None and row_labels is not None:
+            for one in usable:
+                if one.labeled and one.label in headline:
+                    null = _label_null(summaries, one, bound[one.label], row_labels, sources, uncertainty)
+                    nulls.setdefault(one.label, []).append((headline[one.label], null))
+        return rows
+    finally:
+        site.release()
+
+
+def _intervals(
+    summaries: SiteSummaries,
+    measures: Sequence[Measure],
+    bound: dict[str, dict[str, Any]],
+    headline: dict[str, Row],
+    uncertainty: Uncertainty,
+    count: int,
+) -> None:
+    """Fills low, high and method; a measure that is undefined without some group says so and has no interval."""
+    estimates: dict[str, list[float]] = {one.label: [] for one in measures}
+    reasons: dict[str, str] = {}
+    for group in range(count):
+        reduced = summaries.without(group)
+        for one in measures:
+            if one.label in reasons:
+                continue
+            try:
+                estimates[one.label].append(float(one.settle(_pick(reduced, bound[one.label]))))
+            except InscapeError as error:
+                reasons[one.label] = f"none: without one group, {error}"
+    for one in measures:
+        row = headline[one.label]
+        if one.label in reasons:
+            row["interval_method"] = reasons[one.label]
+            continue
+        bounds = one.facts.limits(summaries.rows.n, summaries.rows.d)
+        interval = jackknife_interval(row["value"], estimates[one.label], level=uncertainty.level, bounds=bounds)
+        row |= {"low": interval.low, "high": interval.high, "interval_method": interval.method}
+
+
+def _label_null(
+    summaries: SiteSummaries, one: Measure, bound: dict[str, Any], labels: np.ndarray, sources: np.ndarray, uncertainty: Uncertainty
+) -> np.ndarray:
+    """Values with the labels shuffled over sources."""
+    return np.array(
+        [
+            float(one.settle(_pick(summaries.permuted(labels[order]), bound)))
+            for order in permutations(sources, uncertainty.draws, seed=uncertainty.seed)
+        ]
+    )
+
+
+def correct(rows: Sequence[Row], nulls: Sequence[np.ndarray], higher: bool, correction: str | None, *, best: Sequence[float] | None = None) -> None:
+    """Fills p, null mean, calibrated score and corrected p of rows that one measure gave at many sites.
+
+    Args:
+        rows: rows with a value, in place.
+        nulls: their null scores, each of shape [K], draw k from the same permutation at every site.
+        higher: whether higher means a stronger effect.
+        correction: "max", "holm", "bh" or None.
+        best: the optimum of each score, for calibration; without it there is no calibrated score.
+    """
+    for index, (row, null) in enumerate(zip(rows, nulls, strict=True)):
+        test = permutation_test(row["value"], null, best=best[index] if best is not None else np.inf, higher=higher)
+        row |= {"p": test.p, "null_mean": test.mean}
+        if best is not None:
+            row["calibrated"] = test.calibrated
+    if correction is None or not rows:
+        return
+    p = np.array([row["p"] for row in rows])
+    if correction == "max":
+        corrected = maximum_p(np.array([row["value"] for row in rows]), np.stack(list(nulls), axis=1), higher=higher)
+    else:
+        corrected = holm(p) if correction == "holm" else benjamini_hochberg(p)
+    for row, value in zip(rows, corrected, strict=True):
+        row["p_corrected"] = float(value)
+
+
+def _pick(summaries: dict[Any, Any], keys: dict[str, Any]) -> dict[str, Any]:
+    return {name: summaries[key] for name, key in keys.items()}
+
+
+def _failed(view: View, one: Measure, error: InscapeError) -> Row:
+    status, reason = status_of(error)
+    return {
+        "system": view.system,
+        "site": view.site,
+        "kind": view.kind,
+        "measure": one.label,
+        "n": view.n,
+        "d": view.d,
+        "status": status,
+        "reason": reason,
+    }

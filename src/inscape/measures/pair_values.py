@@ -1,0 +1,278 @@
+"""The values of pair measures: kernel tiles, cross moments or row-set summaries, with each group left out and each pairing broken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from inscape.errors import InscapeError
+from inscape.measures.base import Measure
+from inscape.summaries.blocks import needs_double
+from inscape.summaries.cross import CrossMoments
+from inscape.summaries.moments import Moments
+from inscape.summaries.plan import require_fit, site_blocks
+from inscape.summaries.products import GramProducts
+from inscape.summaries.rows import SiteRows
+from inscape.summaries.site import SiteSummaries, shared_needs
+from inscape.summaries.tiles import KernelTiles
+
+Pair = tuple[int, int]
+
+
+@dataclass
+class Scored:
+    """What one measure gave for one pair of sites."""
+
+    value: float | None = None
+    error: InscapeError | None = None
+    left_out: list[float] = field(default_factory=list)
+    left_out_error: str | None = None
+    null: list[float] = field(default_factory=list)
+    null_error: str | None = None
+
+
+Scores = dict[tuple[Pair, str], Scored]
+
+
+class PairRun:
+    """One `compare` over sites that share a row set: the sites' rows, the wanted pairs, groups and permutations.
+
+    Args:
+        sites: rows of all sites that take part.
+        pairs: pairs of numbers into `sites`.
+        groups: jackknife group of every row, or None.
+        orders: permutations of the rows; empty without a null.
+        budget: bytes allowed.
+    """
+
+    def __init__(
+        self, sites: Sequence[SiteRows], pairs: Sequence[Pair], groups: np.ndarray | None, orders: Sequence[np.ndarray], budget: int
+    ) -> None:
+        self.sites = sites
+        self.pairs = list(pairs)
+        self.groups = groups
+        self.count = 0 if groups is None else int(groups.max()) + 1
+        self.orders = orders
+        self.budget = budget
+        self.scores: Scores = {}
+
+    def score(self, pair: Pair, measure: Measure) -> Scored:
+        """The entry of a pair and measure."""
+        return self.scores.setdefault((pair, measure.label), Scored())
+
+    def point(self, pair: Pair, measure: Measure, compute: Callable[[], Any]) -> None:
+        """Evaluates for all rows; an error becomes the entry's."""
+        entry = self.score(pair, measure)
+        try:
+            entry.value = float(compute())
+        except InscapeError as error:
+            entry.error = error
+
+    def without(self, pair: Pair, measure: Measure, compute: Callable[[], Any]) -> None:
+        """Evaluates without one group; the first error ends the interval."""
+        entry = self.score(pair, measure)
+        if entry.error is None and entry.left_out_error is None:
+            try:
+                entry.left_out.append(float(compute()))
+            except InscapeError as error:
+                entry.left_out_error = str(error)
+
+    def shuffled(self, pair: Pair, measure: Measure, compute: Callable[[], Any]) -> None:
+        """Evaluates with the pairing broken."""
+        entry = self.score(pair, measure)
+        if entry.error is None and entry.null_error is None:
+            try:
+                entry.null.append(float(compute()))
+            except InscapeError as error:
+                entry.null_error = str(error)
+
+    def null_pairs(self) -> list[Pair]:
+        """The pairs that have a null: a site with itself has none."""
+        return [pair for pair in self.pairs if pair[0] != pair[1]] if self.orders else []
+
+
+def run_tiles(run: PairRun, measures: Sequence[Measure]) -> None:
+    """Measures of kernel products, by kernel tiles over all sites at once."""
+    groups = run.groups if run.groups is not None else np.zeros(run.sites[0].n, dtype=np.int64)
+    tiles = KernelTiles(run.sites, groups, budget=run.budget)
+
+    def products(pair: Pair, group: int | None) -> GramProducts:
+        return tiles.products(*pair, without=group)
+
+    for pair in run.pairs:
+        for one in measures:
+            run.point(pair, one, lambda one=one, pair=pair: one.evaluate(**_injected(one, products(pair, None))))
+            for group in range(run.count):
+                run.without(pair, one, lambda one=one, pair=pair, group=group: one.evaluate(**_injected(one, products(pair, group))))
+    shuffle_products(run, measures, {pair: products(pair, None) for pair in run.null_pairs()})
+
+
+def shuffle_products(run: PairRun, measures: Sequence[Measure], observed: dict[Pair, GramProducts]) -> None:
+    """The null of kernel-product measures: breaking the pairing changes ⟨K, L⟩ and Σ a_i b_i alone.
+
+    Kernels of all sites are held and gathered where they fit, so a draw costs one gather a site and one small GEMM for all pairs; else a
+    draw costs one cross product a pair.
+    """
+    if not observed:
+        return
+    used = sorted({index for pair in observed for index in pair})
+    n = run.sites[0].n
+    width = sum(run.sites[x].d * run.sites[y].d for x, y in observed) * n
+    held = 8 * n * n * (2 * len(used)) <= run.budget // 2 and n * n * (len(used) + len(used) ** 2 / 4) < width
+    centered = {i: _centered(run.sites[i]) for i in used}
+    norms = {i: rows.square().sum(1) for i, rows in centered.items()}
+    kernels = {i: rows @ rows.T for i, rows in centered.items()} if held else {}
+    lefts, rights = sorted({x for x, _ in observed}), sorted({y for _, y in observed})
+    stacked = torch.stack([kernels[x].flatten() for x in lefts]) if held else None
+    for order in run.orders:
+        index = torch.from_numpy(order)
+        table: dict[Pair, float] = {}
+        if stacked is not None:
+            moved = torch.stack([kernels[y][index][:, index].flatten() for y in rights])
+            inner = stacked @ moved.T
+            table = {(x, y): float(inner[a, b]) for a, x in enumerate(lefts) for b, y in enumerate(rights)}
+        for (x, y), whole in observed.items():
+            xy = table[x, y] if table else float((centered[x].T @ centered[y][index]).square().sum())
+            broken = replace(whole, xy=xy, dot_xy=float(norms[x] @ norms[y][index]))
+            for one in measures:
+                run.shuffled((x, y), one, lambda one=one, broken=broken: one.evaluate(**_injected(one, broken)))
+
+
+def _centered(site: SiteRows) -> Tensor:
+    rows = site.all().double()
+    return rows - rows.mean(0)
+
+
+def run_moments(run: PairRun, measures: Sequence[Measure]) -> None:
+    """Measures of cross moments (and of kernel products), block of sites by block of sites."""
+    for pairs in _pair_blocks(run, [8 * site.d**2 for site in run.sites], cross=True):
+        _moment_block(run, pairs, measures)
+
+
+def _moment_block(run: PairRun, pairs: Sequence[Pair], measures: Sequence[Measure]) -> None:
+    used = sorted({index for pair in pairs for index in pair})
+    precise = any(needs_double(run.sites[i].take(slice(0, min(1024, run.sites[i].n)))) for i in used)
+    own = {i: _moments(run.sites[i].all(), precise) for i in used}
+    whole: dict[Pair, CrossMoments] = {}
+    for pair in pairs:
+        x, y = pair
+        rows = (run.sites[x].all(), run.sites[y].all())
+        cross = CrossMoments.of(*rows, x=own[x], y=own[y], precise=precise)
+        for one in measures:
+            run.point(pair, one, lambda one=one, cross=cross, rows=rows: one.settle(_injected(one, cross), rows))
+        if run.count:
+            whole[pair] = cross
+    for group in range(run.count):
+        assert run.groups is not None
+        inside = np.flatnonzero(run.groups == group)
+        kept = np.flatnonzero(run.groups != group)
+        parts = {i: _moments(run.sites[i].take(inside), precise, own[i].shift) for i in used}
+        rest = {i: own[i].minus(parts[i]) for i in used}
+        for pair in pairs:
+            x, y = pair
+            X, Y = run.sites[x].take(inside), run.sites[y].take(inside)
+            part = CrossMoments.of(X, Y, x=parts[x], y=parts[y], precise=precise)
+            left = whole[pair].minus(part, x=rest[x], y=rest[y])
+            for one in measures:
+                rows = (run.sites[x].take(kept), run.sites[y].take(kept)) if one.rows is not None else None
+                run.without(pair, one, lambda one=one, left=left, rows=rows: one.settle(_injected(one, left), rows))
+    wanted = [pair for pair in run.null_pairs() if pair in set(pairs)]
+    for order in run.orders if wanted else ():
+        moved: dict[int, Tensor] = {y: run.sites[y].all()[order] for y in sorted({pair[1] for pair in wanted})}
+        for pair in wanted:
+            X, Y = run.sites[pair[0]].all(), moved[pair[1]]
+            broken = CrossMoments.of(X, Y, x=own[pair[0]], y=own[pair[1]], precise=precise)
+            for one in measures:
+                run.shuffled(pair, one, lambda one=one, broken=broken, X=X, Y=Y: one.settle(_injected(one, broken), (X, Y)))
+
+
+def run_row_sets(run: PairRun, measures: Sequence[Measure], sizes: Callable[[SiteRows], int]) -> None:
+    """Measures of two summaries, one per site: neighbor graphs, dissimilarities, or one-sided moments."""
+    needed, keys = shared_needs(need for one in measures for need in one.needs.values())
+    served = iter(keys)
+    bound = {one.label: {name: next(served) for name in one.needs} for one in measures}
+
+    def injected(one: Measure, x: dict[Any, Any], y: dict[Any, Any]) -> dict[str, Any]:
+        return {name: (y if name == "y" else x)[key] for name, key in bound[one.label].items()}
+
+    for pairs in _pair_blocks(run, [sizes(site) for site in run.sites], cross=False):
+        used = sorted({index for pair in pairs for index in pair})
+        built: dict[int, SiteSummaries] = {}
+        failed: dict[int, InscapeError] = {}
+        for index in used:
+            try:
+                built[index] = SiteSummaries(run.sites[index], needed, groups=run.groups, budget=run.budget // (4 * len(used)))
+            except InscapeError as error:
+                failed[index] = error
+        good: list[Pair] = []
+        for pair in pairs:
+            errors = [failed[i] for i in pair if i in failed]
+            if errors:
+                for one in measures:
+                    run.score(pair, one).error = type(errors[0])(f"{one.label}: {errors[0]}")
+                continue
+            good.append(pair)
+            for one in measures:
+                full = injected(one, built[pair[0]].full, built[pair[1]].full)
+                run.point(pair, one, lambda one=one, full=full: one.evaluate(**full))
+        for group in range(run.count):
+            reduced = {i: built[i].without(group) for i in built}
+            for pair in good:
+                for one in measures:
+                    left = injected(one, reduced[pair[0]], reduced[pair[1]])
+                    run.without(pair, one, lambda one=one, left=left: one.evaluate(**left))
+        wanted = [pair for pair in run.null_pairs() if pair in set(good)]
+        for order in run.orders if wanted else ():
+            moved = {y: {key: _reordered(s, order) for key, s in built[y].full.items()} for y in sorted({p[1] for p in wanted})}
+            for pair in wanted:
+                for one in measures:
+                    broken = injected(one, built[pair[0]].full, moved[pair[1]])
+                    run.shuffled(pair, one, lambda one=one, broken=broken: one.evaluate(**broken))
+
+
+def _reordered(summary: Any, order: np.ndarray) -> Any:
+    """The summary with its rows in another order; sums over rows do not notice."""
+    return summary if summary.additive else summary.take(order)
+
+
+def _moments(X: Tensor, precise: bool, shift: Tensor | None = None) -> Moments:
+    # `update`, not `of`: a group smaller than the width must not fall back to its own n × n side.
+    return Moments(shift=shift, precise=precise).update(X)
+
+
+def _injected(one: Measure, pair: CrossMoments | GramProducts) -> dict[str, Any]:
+    """The pair summary under the name and in the form that the measure asks for."""
+    found: dict[str, Any] = {}
+    for name, (cls, _) in one.needs.items():
+        found[name] = pair.products() if cls is GramProducts and isinstance(pair, CrossMoments) else pair
+    return found
+
+
+def _pair_blocks(run: PairRun, sizes: Sequence[int], *, cross: bool) -> list[list[Pair]]:
+    """Cuts the pairs into blocks whose summaries fit into half of the budget; every block is exact, later blocks read rows again."""
+    budget = run.budget // 2
+    for index, size in enumerate(sizes):
+        require_fit(2 * size, run.budget, f"one pair with site {run.sites[index].name}", "allow more memory, or compare a sample: sample=2000")
+    total = sum(sizes[i] for i in {index for pair in run.pairs for index in pair})
+    total += sum(8 * run.sites[x].d * run.sites[y].d for x, y in run.pairs) if cross else 0
+    if total <= budget:
+        return [run.pairs]
+    if cross:
+        # b sites against b others hold b² cross scatters beside 2b of their own.
+        largest = max(sizes)
+        length = max(1, int((budget / largest + 1) ** 0.5) - 1)
+        left = [list(range(start, min(start + length, len(sizes)))) for start in range(0, len(sizes), length)]
+    else:
+        left = site_blocks(sizes, budget // 2)
+    blocks: list[list[Pair]] = []
+    for first in left:
+        for second in left:
+            inside = [pair for pair in run.pairs if pair[0] in set(first) and pair[1] in set(second)]
+            if inside:
+                blocks.append(inside)
+    return blocks

@@ -1,0 +1,62 @@
+"""How one call computes its intervals and nulls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from inscape.errors import DegenerateInputError, InscapeError, StoreMismatchError, TooFewStimuliError
+
+NULLS = ("permute",)
+CORRECTIONS = ("max", "holm", "bh")
+INTERVALS = ("auto", "jackknife", "bootstrap")
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """The resampling that a `measure` or `compare` call asked for, checked.
+
+    Attributes:
+        interval: "auto", "jackknife", "bootstrap", a number of jackknife groups, or None.
+        level: coverage of the interval.
+        null: "permute" or None.
+        draws: permutations, or bootstrap samples.
+        correction: "max", "holm", "bh" or None.
+        seed: seed of groups and draws.
+    """
+
+    interval: str | int | None = "auto"
+    level: float = 0.95
+    null: str | None = None
+    draws: int = 200
+    correction: str | None = "max"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.interval, str) and self.interval not in INTERVALS:
+            raise ValueError(f"interval={self.interval!r} is none of {INTERVALS}, a number of groups, or None")
+        if isinstance(self.interval, int) and self.interval < 2:
+            raise ValueError(f"interval={self.interval} groups; a jackknife needs at least 2")
+        if self.null is not None and self.null not in NULLS:
+            raise ValueError(f"null={self.null!r} is none of {NULLS} or None")
+        if self.correction is not None and self.correction not in CORRECTIONS:
+            raise ValueError(f"correction={self.correction!r} is none of {CORRECTIONS} or None")
+        if not 0 < self.level < 1:
+            raise ValueError(f"level={self.level} is no coverage; give a number between 0 and 1, for instance 0.95")
+        if self.draws < 1:
+            raise ValueError(f"draws={self.draws}; at least one draw is needed")
+
+    def settings(self) -> dict[str, Any]:
+        """The settings that a result records."""
+        return {**vars(self)}
+
+
+def status_of(error: InscapeError) -> tuple[str, str]:
+    """The status word and the reason that a row shows in place of a number."""
+    if isinstance(error, TooFewStimuliError):
+        return "too_few", str(error)
+    if isinstance(error, DegenerateInputError):
+        return "degenerate", str(error)
+    if isinstance(error, StoreMismatchError):
+        return "mismatch", str(error)
+    return "failed", str(error)

@@ -1,0 +1,193 @@
+"""The verbs `measure`, `compare` and `plan`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from inscape.errors import TooFewStimuliError
+from inscape.measures.inputs import Measures, as_measures, as_views
+from inscape.measures.one_system import measure_sites, plan_sites
+from inscape.measures.pairs import Pairs, compare_matched, failed_row, finish, match, plan_pairs, wanted_pairs
+from inscape.measures.uncertainty import Uncertainty
+from inscape.results import Result
+from inscape.store import View
+from inscape.summaries.plan import Plan, memory_budget
+
+
+def measure(
+    data: Any,
+    measures: Measures,
+    *,
+    labels: Any = None,
+    interval: str | int | None = "auto",
+    groups: Any = None,
+    null: str | None = None,
+    draws: int = 200,
+    correction: str | None = "max",
+    level: float = 0.95,
+    memory: str | int = "4GB",
+    seed: int = 0,
+) -> Result:
+    """Measures every site of a system: one number with its interval per site and measure.
+
+    Args:
+        data: a store (or its path), a view, an array [n, d] whose rows are stimuli, or a dictionary from name to array.
+        measures: names or measures, one or several; `inscape measures` lists them.
+        labels: for measures of classes: the name of a column, or one label per row or stimulus.
+        interval: "auto" (delete-group jackknife, as many of 32 groups as are cheap), "jackknife", a number of groups, or None.
+        groups: rows of one group are dependent and leave together: a column name, or one label per row or stimulus; default the stimulus.
+        null: "permute" shuffles the labels of labeled measures over sources.
+        draws: permutations.
+        correction: of p over sites: "max" (null of the maximum), "holm", "bh" or None.
+        level: coverage of the intervals.
+        memory: most memory that rows and summaries may take, as in "4GB".
+        seed: seed of groups and permutations.
+
+    Returns:
+        A `Result` with a row per site and measure (a curve adds a row per place). A site or measure that is undefined has no value but a
+        `status` and a `reason`.
+
+    Example:
+        >>> import numpy as np, inscape as ix
+        >>> X = np.random.default_rng(0).standard_normal((200, 5))
+        >>> round(ix.measure(X, "participation_ratio").value(), 1)
+        4.9
+    """
+    started = time.perf_counter()
+    uncertainty = Uncertainty(interval, level, null, draws, correction, seed)
+    chosen = as_measures(measures, arity=1)
+    views = as_views(data)
+    plan = plan_sites(views, chosen, uncertainty, memory_budget(memory))
+    rows = measure_sites(views, chosen, plan, labels=labels, groups=groups, uncertainty=uncertainty)
+    settings = {"verb": "measure", "measures": [one.label for one in chosen], "memory": plan.memory, **uncertainty.settings()}
+    settings |= {"systems": _provenance(views), "labels": labels if isinstance(labels, str) else None, "seconds": time.perf_counter() - started}
+    return Result(rows, settings=settings)
+
+
+def compare(
+    a: Any,
+    b: Any,
+    measures: Measures,
+    *,
+    pairs: Pairs = "all",
+    interval: str | int | None = "auto",
+    groups: Any = None,
+    null: str | None = None,
+    draws: int = 200,
+    correction: str | None = "max",
+    level: float = 0.95,
+    repeats: str | None = None,
+    on: str | None = None,
+    sample: int | None = None,
+    memory: str | int = "4GB",
+    seed: int = 0,
+) -> Result:
+    """Compares the sites of one system with those of another, rows paired by stimulus (and position).
+
+    Args:
+        a: a store (or its path), a view, an array [n, d], or a dictionary of arrays.
+        b: the same for the second system; the same object compares a system's sites with each other.
+        measures: names or measures of a pair.
+        pairs: "all" sites with all, "diagonal" (the i-th with the i-th), or a list of (site of a, site of b).
+        interval: "auto" (delete-group jackknife, as many of 32 groups as are cheap), "jackknife", a number of groups, or None.
+        groups: rows of one group are dependent; a column of `a`'s stimuli, or one label per row or stimulus; default the stimulus.
+        null: "permute" breaks the pairing of rows, source by source: gives p, null mean and calibrated score.
+        draws: permutations; the same ones at every pair of sites.
+        correction: of p over pairs of sites: "max" (null of the best score), "holm", "bh" or None.
+        level: coverage of the intervals.
+        repeats: "mean", "split" or "all" where stimuli were shown several times.
+        on: "intersection" compares the stimuli that both have; by default differing stimuli are refused.
+        sample: compare at most this many rows, the same at every site and system (smallest keyed hashes).
+        memory: most memory that rows and summaries may take.
+        seed: seed of groups, permutations and sample.
+
+    Returns:
+        A `Result` with a row per pair of sites and measure.
+
+    Raises:
+        StoreMismatchError: no pair of sites has rows that can be paired; the text shows which ids differ.
+
+    Example:
+        >>> import numpy as np, inscape as ix
+        >>> X = np.random.default_rng(0).standard_normal((100, 5))
+        >>> round(ix.compare(X, 2 * X, "linear_cka").value(), 6)
+        1.0
+    """
+    started = time.perf_counter()
+    uncertainty = Uncertainty(interval, level, null, draws, correction, seed)
+    chosen = as_measures(measures, arity=2)
+    same = a is b or b is None
+    left = as_views(a, "X")
+    right = left if same else as_views(b, "Y")
+    if repeats == "mean":
+        left = [view.mean_over_repeats() for view in left]
+        right = left if same else [view.mean_over_repeats() for view in right]
+    budget = memory_budget(memory)
+    wanted = wanted_pairs(left, right, pairs, same=same)
+    found, refused = match(left, right, wanted, same=same, repeats=None if repeats == "mean" else repeats, on=on, sample=sample, seed=seed)
+    if not found and refused:
+        raise refused[0][1]
+    scored: list[Any] = []
+    for matched in found:
+        if matched.n < 2:
+            raise TooFewStimuliError(f"{left[0].system} and {right[0].system} share {matched.n} rows; a comparison needs at least 2")
+        plan, route = plan_pairs(matched, chosen, uncertainty, budget)
+        scored += compare_matched(matched, chosen, plan, route, groups=groups, uncertainty=uncertainty)
+    rows = finish(scored, chosen, uncertainty)
+    rows += [failed_row(left[i], right[j], one, error) for (i, j), error in refused for one in chosen]
+    settings = {"verb": "compare", "measures": [one.label for one in chosen], "memory": budget, **uncertainty.settings()}
+    settings |= {"pairs": pairs if isinstance(pairs, str) else [list(pair) for pair in pairs], "repeats": repeats, "on": on, "sample": sample}
+    settings |= {"systems": _provenance([*left, *right]), "seconds": time.perf_counter() - started}
+    return Result(rows, settings=settings)
+
+
+def plan(
+    a: Any,
+    measures: Measures,
+    b: Any = None,
+    *,
+    pairs: Pairs = "all",
+    interval: str | int | None = "auto",
+    null: str | None = None,
+    draws: int = 200,
+    memory: str | int = "4GB",
+) -> Plan:
+    """What `measure(a, measures)` or `compare(a, b, measures)` would do: routes, bytes, multiply-adds, passes, time. Runs nothing.
+
+    Args:
+        a: as for `measure` and `compare`.
+        measures: names or measures; of one system without `b`, of a pair with it.
+        b: the second system; `a` itself to compare its sites with each other.
+        pairs: as for `compare`.
+        interval: as for `measure`.
+        null: as for `compare`.
+        draws: permutations.
+        memory: most memory that rows and summaries may take.
+
+    Example:
+        >>> import numpy as np, inscape as ix
+        >>> ix.plan(np.zeros((1000, 64)), "two_nn").passes
+        1
+    """
+    uncertainty = Uncertainty(interval, 0.95, null, draws)
+    left = as_views(a)
+    budget = memory_budget(memory)
+    if b is None:
+        return plan_sites(left, as_measures(measures, arity=1), uncertainty, budget)
+    right = left if a is b else as_views(b, "Y")
+    found, refused = match(left, right, wanted_pairs(left, right, pairs, same=a is b), same=a is b, repeats=None, on=None, sample=None, seed=0)
+    if not found:
+        raise refused[0][1]
+    parts = [plan_pairs(matched, as_measures(measures, arity=2), uncertainty, budget)[0] for matched in found]
+    steps = tuple(step for part in parts for step in part.steps)
+    return Plan(steps, budget, max(part.groups for part in parts), sum(part.seconds for part in parts))
+
+
+def _provenance(views: Sequence[View]) -> list[dict[str, Any]]:
+    """Which systems the numbers come from: label, path and model identity as the stores know them."""
+    stores = {id(view.store): view.store for view in views}
+    return [
+        {"system": store.system, "path": store.path, "model": dict(getattr(store.manifest, "model", {}) or {})} for store in stores.values()
+    ]

@@ -1,0 +1,137 @@
+"""All summaries that some measures need of one site, built once, and again without each group of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from inscape.arrays import row_blocks
+from inscape.summaries.base import Summary
+from inscape.summaries.blocks import needs_double, pilot_shift
+from inscape.summaries.moments import Moments
+from inscape.summaries.rows import SiteRows
+
+Key = tuple[type[Summary], Hashable]
+Needed = dict[Key, dict[str, Any]]
+
+
+def shared_needs(needs: Iterable[tuple[type, Mapping[str, Any]]]) -> tuple[Needed, list[Key]]:
+    """Unites needs that one summary can serve: same class and options, the largest k.
+
+    Returns:
+        The distinct needs with their options, and for each given need the key of the one that serves it.
+    """
+    needed: Needed = {}
+    keys: list[Key] = []
+    for cls, options in needs:
+        fixed = tuple(sorted((name, repr(value)) for name, value in options.items() if name != "k"))
+        key = (cls, fixed)
+        if key in needed and "k" in options:
+            needed[key]["k"] = max(needed[key]["k"], options["k"])
+        needed.setdefault(key, dict(options))
+        keys.append(key)
+    return needed, keys
+
+
+class SiteSummaries:
+    """The summaries of one site for all rows, and for all rows but one group.
+
+    Additive summaries keep one part per group and subtract it; where the parts would not fit into `budget` they are formed again when
+    needed. Summaries of a fixed row set drop the group's rows. With fewer rows than units the moments come from the rows' own n × n
+    side, which is smaller than any part.
+
+    Args:
+        rows: the site's rows.
+        needed: what to build, from `shared_needs`.
+        labels: one label per row for labeled summaries, or None.
+        groups: jackknife group of every row, or None.
+        budget: bytes for parts.
+    """
+
+    def __init__(
+        self, rows: SiteRows, needed: Needed, *, labels: np.ndarray | None = None, groups: np.ndarray | None = None, budget: int = 2**32
+    ) -> None:
+        self.rows = rows
+        self.needed = needed
+        self.labels = labels
+        self.groups = groups
+        pilot = rows.take(slice(0, min(rows.n, 1024)))
+        self._hints: dict[str, Any] = {"precise": needs_double(pilot), "shift": pilot_shift(pilot)}
+        self._wide = rows.n < rows.d
+        self._parts: dict[Key, list[Summary]] = {}
+        self._keep = groups is not None and (int(groups.max()) + 1) * 8 * rows.d**2 <= budget
+        self.full: dict[Key, Summary] = {key: self._build(key) for key in needed}
+
+    def without(self, group: int) -> dict[Key, Summary]:
+        """The summaries of all rows but those of one group."""
+        assert self.groups is not None
+        inside = np.flatnonzero(self.groups == group)
+        return {key: self._reduced(key, group, inside) for key in self.needed}
+
+    def permuted(self, labels: np.ndarray) -> dict[Key, Summary]:
+        """The labeled summaries with other labels; the others unchanged."""
+        given, self.labels = self.labels, labels
+        try:
+            return {key: self._of(key, np.arange(self.rows.n)) if _labeled(key) else self.full[key] for key in self.needed}
+        finally:
+            self.labels = given
+
+    def _build(self, key: Key) -> Summary:
+        everything = np.arange(self.rows.n)
+        if not self._additive(key) or self.groups is None or not self._keep:
+            return self._of(key, everything)
+        parts = [self._of(key, np.flatnonzero(self.groups == group)) for group in range(int(self.groups.max()) + 1)]
+        self._parts[key] = parts
+        return _merged(parts)
+
+    def _reduced(self, key: Key, group: int, inside: np.ndarray) -> Summary:
+        if not self._additive(key):
+            whole: Any = self.full[key]
+            if hasattr(whole, "drop"):
+                mask = np.zeros(self.rows.n, dtype=bool)
+                mask[inside] = True
+                return whole.drop(mask)
+            kept = np.setdiff1d(np.arange(self.rows.n), inside)
+            return whole.take(kept) if hasattr(whole, "take") else self._of(key, kept)
+        part = self._parts[key][group] if key in self._parts else self._of(key, inside)
+        whole_sums: Any = self.full[key]
+        return whole_sums.minus(part)
+
+    def _additive(self, key: Key) -> bool:
+        return key[0].additive and hasattr(key[0], "minus") and not (self._wide and key[0] is Moments)
+
+    def _of(self, key: Key, chosen: np.ndarray) -> Summary:
+        """The summary of some rows, in blocks where it is additive and the rows are not in memory."""
+        cls, options = key[0], dict(self.needed[key])
+        if cls is Moments:
+            options |= {"precise": self._hints["precise"]} | ({} if self._wide else {"shift": self._hints["shift"]})
+        if not cls.additive or self.rows.held or self._wide:
+            return self._one(cls, chosen, options)
+        return _merged([self._one(cls, chosen[block], options) for block in row_blocks(len(chosen), self.rows.d, 2)])
+
+    def _one(self, cls: type[Summary], chosen: np.ndarray, options: dict[str, Any]) -> Summary:
+        everything = len(chosen) == self.rows.n
+        X: Tensor = self.rows.all() if everything else self.rows.take(chosen)
+        inputs: list[Any] = [X]
+        if getattr(cls, "labeled", False):
+            assert self.labels is not None
+            inputs.append(self.labels[chosen])
+        if cls is Moments and not self._wide:
+            # `update`, not `of`: a group smaller than the width must not fall back to its own n × n side.
+            return Moments(shift=options["shift"], precise=options["precise"]).update(X)
+        return cls.of(*inputs, **options)
+
+
+def _labeled(key: Key) -> bool:
+    return bool(getattr(key[0], "labeled", False))
+
+
+def _merged(parts: list[Summary]) -> Summary:
+    """Parts in their order, so the result does not depend on how they were scheduled."""
+    total: Any = parts[0]
+    for part in parts[1:]:
+        total = total.merge(part)
+    return total
