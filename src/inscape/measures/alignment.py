@@ -128,6 +128,7 @@ def procrustes(pair: CrossMoments) -> float:
 
     Raises:
         DegenerateInputError: all rows of one input are equal.
+        TooFewStimuliError: fewer than 3 rows.
 
     Source:
         Williams, Kunz, Kornblith & Linderman, "Generalized shape metrics on neural representations", NeurIPS 2021, eq. 5 (angular

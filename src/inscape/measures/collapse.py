@@ -33,6 +33,7 @@ def class_separation(classes: ClassMoments) -> float:
 
     Raises:
         DegenerateInputError: one class only, or no spread inside any class.
+        TooFewStimuliError: fewer than 3 rows.
 
     Source:
         Fisher, "The use of multiple measurements in taxonomic problems", Annals of Eugenics 1936: between over within, with traces in
@@ -53,11 +54,9 @@ def class_separation(classes: ClassMoments) -> float:
     count = len(classes.labels)
     if count < 2:
         raise DegenerateInputError(f"all {classes.n} rows have the label {next(iter(classes.labels))!r}; at least two classes are needed")
-    overall = (classes.counts[:, None] * classes.means).sum(0) / classes.counts.sum()
-    away = classes.means - overall
-    between = float((classes.counts * away.square().sum(1)).sum())
+    between = classes.between_trace
     within = float(classes.within_trace.sum())
-    # Rows of a class that are equal still differ from their computed mean by rounding.
-    if within <= 1e-26 * (between + float((classes.counts * classes.means.square().sum(1)).sum())):
+    # Equal rows of a class differ from their computed mean by rounding, which is relative to where they lie.
+    if within <= 1e-26 * float((classes.counts * classes.means.square().sum(1)).sum()):
         raise DegenerateInputError(f"no class has any spread inside ({count} classes, {classes.n} rows); the ratio has no finite value")
     return between / within

@@ -41,7 +41,7 @@ _BOUNDS: Mapping[str, Callable[[int, int], float]] = MappingProxyType(
 
 HIGHER_IN_A_PAIR = ("more similar", "more different")
 STATUSES = ("stable", "provisional")
-SECTIONS = ("Args", "Returns", "Raises", "Source", "Cost", "Bias", "Example")
+SECTIONS = ("Args", "Returns", "Raises", "Warns", "Source", "Cost", "Bias", "Example")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from inscape.errors import DegenerateInputError
+import warnings
+
+from inscape.errors import DegenerateInputError, InscapeWarning
 from inscape.measures.base import measure
 from inscape.measures.spectrum import varying
 from inscape.summaries import Directions, Moments
@@ -29,6 +31,7 @@ def isoscore(moments: Moments) -> float:
 
     Raises:
         DegenerateInputError: all rows are equal, or there is a single unit.
+        TooFewStimuliError: fewer than 2 rows.
 
     Source:
         Rudman, Gillman, Rayne & Eickhoff, "IsoScore: measuring the uniformity of embedding space utilization", Findings of ACL 2022,
@@ -74,7 +77,11 @@ def mean_cosine(directions: Directions) -> float:
         A cosine, from -1/(n - 1) to 1.
 
     Raises:
-        DegenerateInputError: a row is zero and has no direction.
+        DegenerateInputError: the rows hold NaN or infinity.
+        TooFewStimuliError: fewer than 2 rows that are not zero.
+
+    Warns:
+        InscapeWarning: some rows are zero, have no direction and are left out.
 
     Source:
         Ethayarajh, "How contextual are contextualized word representations?", EMNLP 2019, sec. 3.3 (anisotropy), over all pairs.
@@ -91,9 +98,10 @@ def mean_cosine(directions: Directions) -> float:
         >>> round(ix.measures.mean_cosine(corners), 6)
         -0.333333
     """
-    n = directions.n
-    if directions.zeros:
-        raise DegenerateInputError(
-            f"{directions.zeros} of {n} rows are zero and have no direction; drop them, for instance with view.select"
+    if directions.zero_rows:
+        warnings.warn(
+            f"mean_cosine: {directions.zero_rows} zero rows have no direction and are left out; {directions.n:g} rows count",
+            InscapeWarning,
+            stacklevel=4,
         )
-    return (float(directions.total @ directions.total) - n) / (n * (n - 1))
+    return directions.mean_cosine

@@ -33,6 +33,7 @@ def linear_cka(pair: GramProducts) -> float:
 
     Raises:
         DegenerateInputError: the rows of one input are all equal.
+        TooFewStimuliError: fewer than 3 rows.
 
     Source:
         Kornblith, Norouzi, Lee & Hinton, "Similarity of neural network representations revisited", ICML 2019, eq. 4, linear kernel.

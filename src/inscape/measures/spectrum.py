@@ -33,6 +33,7 @@ def effective_rank(moments: Moments) -> float:
 
     Raises:
         DegenerateInputError: all rows are equal.
+        TooFewStimuliError: fewer than 2 rows.
 
     Source:
         Roy & Vetterli, "The effective rank: a measure of effective dimensionality", EUSIPCO 2007, definition 1.
@@ -71,6 +72,7 @@ def effective_rank_covariance(moments: Moments) -> float:
 
     Raises:
         DegenerateInputError: all rows are equal.
+        TooFewStimuliError: fewer than 2 rows.
 
     Source:
         Roy & Vetterli, "The effective rank: a measure of effective dimensionality", EUSIPCO 2007, definition 1, applied to the
@@ -159,6 +161,7 @@ def participation_ratio(moments: Moments) -> float:
 
     Raises:
         DegenerateInputError: all rows are equal.
+        TooFewStimuliError: fewer than 2 rows.
 
     Source:
         Gao, Trautmann, Yu, Santhanam, Ryu, Shenoy & Ganguli, "A theory of multineuronal dimensionality, dynamics and measurement",
@@ -197,6 +200,7 @@ def stable_rank(moments: Moments) -> float:
 
     Raises:
         DegenerateInputError: all rows are equal.
+        TooFewStimuliError: fewer than 2 rows.
 
     Source:
         Rudelson & Vershynin, "Sampling from large matrices: an approach through geometric functional analysis", JACM 2007, remark

@@ -1,0 +1,324 @@
+"""Laws of every registered measure, generated from what it declares: a new measure gets them without an edit here."""
+
+from __future__ import annotations
+
+import doctest
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import inscape as ix
+from inscape.errors import DegenerateInputError, InscapeError, InscapeWarning, TooFewStimuliError
+from inscape.measures.base import Measure
+from inscape.measures.facts import DEGENERATE, TRANSFORMATIONS, sections
+from inscape.summaries import CrossMoments, GramProducts
+
+MEASURES = ix.measures.all_measures()
+N, P, Q, CLASSES = 120, 36, 32, 4
+
+each_measure = pytest.mark.parametrize("measure", MEASURES, ids=lambda measure: measure.name)
+
+
+def claims(kind: str) -> pytest.MarkDecorator:
+    """One case per measure and transformation that it claims."""
+    cases = [(measure, name) for measure in MEASURES for name in TRANSFORMATIONS if name in getattr(measure, kind)]
+    return pytest.mark.parametrize("measure,transformation", cases, ids=[f"{measure.name}-{name}" for measure, name in cases])
+
+
+# -- inputs ------------------------------------------------------------------------------------------------------------------------
+
+
+def gaussian(seed: int = 0, n: int = N) -> list[Any]:
+    """X, a noisy linear image Y of it, and labels that both carry."""
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(n) % CLASSES)
+    spectrum = np.arange(1, P + 1) ** -0.4
+    X = (rng.standard_normal((n, P)) + 1.5 * rng.standard_normal((CLASSES, P))[labels]) * spectrum + 0.5
+    Y = np.tanh(X @ rng.standard_normal((P, Q)) / 3) + 0.3 * rng.standard_normal((n, Q)) - 0.2
+    return [X, Y, labels]
+
+
+def low_rank() -> list[Any]:
+    X, Y, labels = gaussian(1)
+    rng = np.random.default_rng(2)
+    return [X[:, :5] @ rng.standard_normal((5, P)), Y[:, :4] @ rng.standard_normal((4, Q)), labels]
+
+
+def wide() -> list[Any]:
+    rng = np.random.default_rng(3)
+    labels = np.arange(40) % CLASSES
+    return [rng.standard_normal((40, 64)) + 1, rng.standard_normal((40, 50)), labels]
+
+
+def twice(n: int = N // 2) -> list[Any]:
+    return [np.concatenate([part, part]) for part in gaussian(4, n)]
+
+
+def rank_one() -> list[Any]:
+    X, Y, labels = gaussian(5)
+    return [np.outer(X[:, 0], np.arange(1.0, P + 1)), Y, labels]
+
+
+def constant() -> list[Any]:
+    X, Y, labels = gaussian(6)
+    return [np.full_like(X, 3.3) + np.arange(P), Y, labels]
+
+
+def spoiled(value: float) -> list[Any]:
+    X, Y, labels = gaussian(7)
+    X[3, 2] = value
+    return [X, Y, labels]
+
+
+INPUTS: dict[str, Callable[[], list[Any]]] = {"gaussian": gaussian, "low_rank": low_rank, "wide": wide, "duplicates": twice}
+ODD: dict[str, Callable[[], list[Any]]] = {
+    **INPUTS,
+    "constant": constant,
+    "rank_one": rank_one,
+    "one_row": lambda: gaussian(8, 1),
+    "two_rows": lambda: gaussian(8, 2),
+    "five_rows": lambda: gaussian(8, 5),
+    "nan": lambda: spoiled(math.nan),
+    "inf": lambda: spoiled(math.inf),
+    "one_unit": lambda: [part[:, :1] if part.ndim == 2 else part for part in gaussian(9)],
+    "zero_rows": lambda: [part * (np.arange(N) > 5)[:, None] if part.ndim == 2 else part for part in gaussian(10)],
+    "huge": lambda: [part * 1e150 if part.ndim == 2 else part for part in gaussian(11)],
+}
+
+
+def arguments(measure: Measure, data: list[Any]) -> list[Any]:
+    """What of X, Y and labels the measure takes, by position."""
+    X, Y, labels = data
+    return [X] + ([Y] if measure.arity == 2 else []) + ([labels] if measure.labeled and measure.arity == 1 else [])
+
+
+def evaluated(measure: Measure, data: list[Any]) -> Any:
+    """The value; warnings about chance or repeated rows are not what is tested here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InscapeWarning)
+        if measure.arity == 2 and measure.labeled:
+            return measure(data[0], data[1], labels=data[2])
+        return measure(*arguments(measure, data))
+
+
+def number(measure: Measure, data: list[Any]) -> float:
+    return float(evaluated(measure, data))
+
+
+def transformed(name: str, data: list[Any], side: int) -> list[Any]:
+    """The data with one side (0 for X, 1 for Y) transformed; `row_order` moves everything."""
+    rng = np.random.default_rng(42)
+    X = data[side]
+    n, d = X.shape
+    if name == "row_order":
+        order = rng.permutation(n)
+        return [part[order] for part in data]
+    image = {
+        "translation": lambda: X + 2 * rng.standard_normal(d),
+        "rotation": lambda: X @ np.linalg.qr(rng.standard_normal((d, d)))[0],
+        "scale": lambda: 3.7 * X,
+        "permutation": lambda: X[:, rng.permutation(d)],
+        "linear": lambda: X @ (np.linalg.qr(rng.standard_normal((d, d)))[0] * np.geomspace(0.2, 5, d)) @ _rotation(rng, d),
+        "unit_scale": lambda: X * np.exp(rng.uniform(-1.5, 1.5, d)),
+    }[name]()
+    return [image if index == side else part for index, part in enumerate(data)]
+
+
+def _rotation(rng: np.random.Generator, d: int) -> np.ndarray:
+    return np.linalg.qr(rng.standard_normal((d, d)))[0]
+
+
+def close(value: float, other: float, tolerance: float) -> bool:
+    return abs(value - other) <= tolerance * max(1.0, abs(other))
+
+
+# -- what is declared holds --------------------------------------------------------------------------------------------------------
+
+
+@claims("invariant")
+def test_claimed_invariance_holds(measure: Measure, transformation: str) -> None:
+    data = gaussian()
+    before = number(measure, data)
+    for side in range(measure.arity):
+        after = number(measure, transformed(transformation, data, side))
+        assert close(after, before, 1e-8), f"{measure.name} changes from {before!r} to {after!r} under {transformation} of side {side}"
+
+
+@claims("sensitive")
+def test_claimed_sensitivity_bites(measure: Measure, transformation: str) -> None:
+    data = gaussian()
+    before = number(measure, data)
+    for side in range(measure.arity):
+        after = number(measure, transformed(transformation, data, side))
+        assert not close(after, before, 1e-4), f"{measure.name} stays at {before!r} under {transformation} of side {side}"
+
+
+@pytest.mark.parametrize("measure", [m for m in MEASURES if "translation" in m.invariant], ids=lambda m: m.name)
+def test_large_offset_costs_no_digits(measure: Measure) -> None:
+    X, Y, labels = gaussian()
+    before, after = number(measure, [X, Y, labels]), number(measure, [X + 1e4, Y - 1e4, labels])
+    assert close(after, before, 1e-9)
+
+
+@each_measure
+@pytest.mark.parametrize("kind", INPUTS)
+def test_range_holds(measure: Measure, kind: str) -> None:
+    data = INPUTS[kind]()
+    low, high = measure.facts.limits(*data[0].shape)
+    try:
+        value = evaluated(measure, data)
+    except InscapeError as error:
+        pytest.skip(f"refused: {error}")
+    for one in (float(value), *getattr(value, "values", ())):
+        assert low - 1e-9 <= one <= high + 1e-9 * max(1.0, abs(high) if math.isfinite(high) else 1.0)
+
+
+@pytest.mark.parametrize("measure", [m for m in MEASURES if m.symmetric and m.arity == 2], ids=lambda m: m.name)
+@pytest.mark.parametrize("kind", INPUTS)
+def test_symmetric_pairs_are_symmetric(measure: Measure, kind: str) -> None:
+    X, Y, labels = INPUTS[kind]()
+    try:
+        forward = number(measure, [X, Y, labels])
+    except InscapeError as error:
+        with pytest.raises(type(error)):
+            evaluated(measure, [Y, X, labels])
+        return
+    assert close(number(measure, [Y, X, labels]), forward, 1e-10)
+
+
+@pytest.mark.parametrize("measure", [m for m in MEASURES if m.arity == 2], ids=lambda m: m.name)
+def test_self_comparison_is_the_optimum(measure: Measure) -> None:
+    X, Y, labels = gaussian()
+    best = number(measure, [X, X, labels])
+    sign = 1 if measure.higher == "more similar" else -1
+    limit = measure.range[1] if sign > 0 else measure.range[0]
+    if math.isfinite(limit):
+        assert abs(best - limit) <= 1e-7
+    rng = np.random.default_rng(12)
+    for other in (Y, X + 0.5 * rng.standard_normal(X.shape), rng.standard_normal(X.shape)):
+        assert sign * best >= sign * number(measure, [X, other, labels]) - 1e-9
+
+
+# -- odd input ---------------------------------------------------------------------------------------------------------------------
+
+
+def outcome(measure: Measure, data: list[Any]) -> Any:
+    """The value, or the typed error."""
+    try:
+        return evaluated(measure, data)
+    except InscapeError as error:
+        return error
+
+
+@each_measure
+@pytest.mark.parametrize("kind", ODD)
+def test_odd_input_gives_a_number_or_an_error_that_the_docstring_names(measure: Measure, kind: str) -> None:
+    X, Y, labels = ODD[kind]()
+    for data in ([X, Y, labels], [Y, X, labels])[: measure.arity]:
+        result = outcome(measure, data)
+        if isinstance(result, InscapeError):
+            assert measure.name in str(result), f"the message does not say which measure: {result}"
+            assert type(result).__name__ in measure.doc, f"{type(result).__name__} is not in the docstring: {result}"
+        else:
+            assert all(math.isfinite(one) for one in (float(result), *getattr(result, "values", ())))
+
+
+@each_measure
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_nan_and_infinity_are_refused_with_their_place(measure: Measure, value: float) -> None:
+    with pytest.raises(DegenerateInputError, match=rf"{measure.name}.*row 3, unit 2"):
+        evaluated(measure, spoiled(value))
+
+
+@each_measure
+@pytest.mark.parametrize("kind", DEGENERATE)
+def test_degenerate_input_is_refused_exactly_where_declared(measure: Measure, kind: str) -> None:
+    data = ODD[kind]()
+    if kind in measure.facts.undefined:
+        with pytest.raises(DegenerateInputError):
+            evaluated(measure, data)
+    else:
+        assert math.isfinite(number(measure, data))
+
+
+@each_measure
+def test_too_few_rows_are_refused_by_name_and_number(measure: Measure) -> None:
+    least = measure.facts.minimum
+    if least < 2:
+        return
+    with pytest.raises(TooFewStimuliError, match=rf"{measure.name}.*at least {least} rows, got {least - 1}"):
+        evaluated(measure, gaussian(13, least - 1))
+
+
+# -- routes to the same number -----------------------------------------------------------------------------------------------------
+
+
+@each_measure
+def test_merged_summaries_give_the_value_of_one_pass(measure: Measure) -> None:
+    data = gaussian()
+    parts = [[part[chosen] for part in data] for chosen in (slice(0, 17), slice(17, 70), slice(70, None))]
+    merged: dict[str, Any] = {}
+    for name, (cls, options) in measure.needs.items():
+        built = CrossMoments if cls is GramProducts else cls
+        if not built.additive:
+            return  # row-set summaries need all rows; their own tests cover take and drop
+        takes = 2 if built.arity == 2 else 1
+        total, *rest = [built.of(*part[:takes], *([part[2]] if getattr(built, "labeled", False) else []), **options) for part in parts]
+        for other in rest:
+            total = total.merge(other)  # type: ignore[attr-defined]
+        merged[name] = total.products() if cls is GramProducts else total
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InscapeWarning)
+        value = float(measure.evaluate(**merged))
+    assert close(value, number(measure, data), 1e-10)
+
+
+@each_measure
+def test_fp32_input_agrees_with_fp64(measure: Measure) -> None:
+    X, Y, labels = gaussian()
+    narrow = [X.astype(np.float32), Y.astype(np.float32), labels]
+    exact = [narrow[0].astype(np.float64), narrow[1].astype(np.float64), labels]
+    assert close(number(measure, narrow), number(measure, exact), 1e-5)
+
+
+@each_measure
+def test_tensors_and_summaries_give_the_same_value(measure: Measure) -> None:
+    data = gaussian()
+    value = number(measure, data)
+    assert number(measure, [torch.from_numpy(data[0]), torch.from_numpy(data[1]), data[2]]) == value
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InscapeWarning)
+        other = data[1] if measure.arity == 2 else None
+        ready = measure.summarize(data[0], other, labels=data[2] if measure.labeled else None)
+        assert close(float(measure.evaluate(**ready)), value, 1e-8)
+
+
+# -- what is written ---------------------------------------------------------------------------------------------------------------
+
+
+@each_measure
+def test_docstring_says_what_a_reader_needs(measure: Measure) -> None:
+    parts = sections(measure.doc)
+    assert measure.what.endswith(".")
+    assert len(measure.what) <= 200
+    for name in ("Returns", "Source", "Cost", "Bias", "Example"):
+        assert parts.get(name), f"{measure.name} has no section {name!r}"
+    assert measure.invariant | measure.sensitive, "a measure claims at least one transformation"
+    if measure.arity == 2:
+        assert measure.null, "a measure of a pair says what independent representations score"
+
+
+@each_measure
+def test_example_runs(measure: Measure) -> None:
+    found = doctest.DocTestParser().get_doctest(measure.doc, {}, measure.name, measure.__module__, 0)
+    assert 1 <= len(found.examples) <= 4
+    report: list[str] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InscapeWarning)
+        outcome = doctest.DocTestRunner(verbose=False).run(found, out=report.append)
+    assert outcome.failed == 0, "".join(report)

@@ -1,0 +1,75 @@
+"""Measures of one system against other libraries and against the definitions, on the same seeded inputs."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import inscape as ix
+from inscape.summaries import Moments, Neighbors
+
+_spec = importlib.util.spec_from_file_location("measure_inputs", Path(__file__).with_name("measure_inputs.py"))
+assert _spec is not None and _spec.loader is not None
+inputs = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(inputs)
+
+RESULTS: dict[str, Any] = json.loads(Path(__file__).with_name("measure.json").read_text())["results"]
+
+SPECTRA = {
+    "rankme_centred": "effective_rank",
+    "erank_lambda_centred": "effective_rank_covariance",
+    "rankme_eps1e-7_raw": "rankme",
+    "participation_ratio_centred": "participation_ratio",
+    "lPCA_participation_ratio": "participation_ratio",
+    "stable_rank_centred": "stable_rank",
+    "isoscore": "isoscore",
+    "alpha_11_100_centred": "alpha_req",
+}
+
+MANIFOLDS = ["cube_d2", "cube_d5", "cube_d10", "cube_d20", "sphere_d10", "swissroll_d2", "cube_d5_noise1e-2"]
+
+
+def agrees(value: float, peer: float, tolerance: float = 1e-8) -> bool:
+    return abs(value - peer) <= tolerance * max(1.0, abs(peer))
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 1.5])
+def test_spectral_measures(alpha: float) -> None:
+    X = inputs.powerlaw(alpha)
+    peers = RESULTS["spectra"][f"alpha{alpha}_n2000_d256"]
+    moments = Moments.of(X)
+    for key, name in SPECTRA.items():
+        assert agrees(ix.measures.get(name).evaluate(moments=moments), peers[key]["value"]), (name, key)
+    plain = ix.measures.get("rankme").with_options(eps=0.0)
+    assert agrees(plain.evaluate(moments=moments), peers["rankme_raw"]["value"])
+    assert agrees(ix.measures.mean_cosine(X), peers["mean_cosine"]["value"])
+
+
+@functools.cache
+def manifolds() -> dict[str, Any]:
+    return inputs.manifolds()
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name == "cube_d5" else [pytest.mark.slow]) for name in MANIFOLDS])
+def test_intrinsic_dimension(name: str) -> None:
+    _, X = manifolds()[name]
+    peers = RESULTS["id"][f"{name}_n5000_D512"]
+    graph = Neighbors.of(X, k=20)
+    two_nn = ix.measures.two_nn.evaluate(neighbors=graph)
+    mle = ix.measures.mle_dimension.evaluate(neighbors=graph)
+    for key in ("skdim_TwoNN", "dadapy_2NN_base", "twonn_linfit_discard0.1"):
+        assert agrees(two_nn, peers[key]["value"]), key
+    for key in ("skdim_MLE_k20", "mle_k20_inverse_mean(MacKay-Ghahramani)"):
+        assert agrees(mle, peers[key]["value"]), key
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.5, 2.0])
+def test_class_separation_is_the_inverse_of_the_balanced_trace_ratio(sigma: float) -> None:
+    X, labels, _ = inputs.etf_classes(sigma=sigma)
+    peer = RESULTS["nc"][f"etf_C10_D64_sigma{sigma}"]["nc1_trSW_over_trSB"]["value"]
+    assert agrees(1 / ix.measures.class_separation(X, labels), peer)
