@@ -339,11 +339,26 @@ def format_number(value: float | None, digits: int = 3) -> str:
 
 
 def format_value(row: Mapping[str, Any], digits: int = 3) -> str:
-    """A row's value with its interval: `12.3 [11.8, 12.9]`."""
-    text = format_number(row["value"], digits)
-    if row["low"] is not None and row["high"] is not None:
-        text += f" [{format_number(row['low'], digits)}, {format_number(row['high'], digits)}]"
-    return text
+    """A row's value with its interval in the same decimals: `12.3 [11.8, 12.9]`."""
+    value, interval = format_parts(row, digits)
+    return f"{value} {interval}" if interval else value
+
+
+def format_parts(row: Mapping[str, Any], digits: int = 3) -> tuple[str, str]:
+    """The value and its interval as two texts, the second one empty without an interval.
+
+    Decimals follow the width of the interval: what it leaves open is not printed.
+    """
+    value, low, high = row["value"], row["low"], row["high"]
+    if low is None or high is None or value is None:
+        return format_number(value, digits), ""
+    largest = max(abs(value), abs(low), abs(high))
+    if not (math.isfinite(largest) and 1e-3 <= largest < 1e6):
+        return format_number(value, digits), f"[{format_number(low, digits)}, {format_number(high, digits)}]"
+    most = digits - math.floor(math.log10(largest))
+    decimals = max(0, min(1 - math.floor(math.log10(high - low)), most) if high > low else most - 1)
+    texts = [f"{number:,.{decimals}f}" for number in (value, low, high)]
+    return texts[0], f"[{texts[1]}, {texts[2]}]"
 
 
 def _short(value: Any) -> str:

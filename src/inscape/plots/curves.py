@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from inscape.errors import ResultError
-from inscape.plots.reading import Facts, facts_of, headline, ordered, site_labels, spread, thinned
+from inscape.plots.reading import Facts, facts_of, fitting, headline, ordered, site_labels, spread, thinned
 from inscape.plots.theme import Theme, drawing, dress, panels, theme_named
 from inscape.results import Result
 
@@ -76,14 +76,14 @@ def _panel(ax: Axes, rows: list[dict[str, Any]], facts: Facts, name: str, look: 
     _direct_labels(ax, ends)
     if len(sites) > 1:
         labels, title = site_labels(sites)
-        ticks = thinned(len(sites), 12 if max(len(label) for label in labels) <= 3 else 7)
-        ax.set_xticks(ticks, [labels[i] for i in ticks])
-        long = max(len(labels[i]) for i in ticks)
-        if long > 6:
+        ticks = fitting(labels, 2.6)
+        if not ticks:
+            ticks = thinned(len(sites), 8)
             ax.tick_params(axis="x", labelrotation=35)
-            for tick in ax.get_xticklabels():
-                tick.set_horizontalalignment("right")
-                tick.set_rotation_mode("anchor")
+        ax.set_xticks(ticks, [labels[i] for i in ticks])
+        for tick in ax.get_xticklabels() if len(ticks) and ax.xaxis.get_tick_params().get("labelrotation") else ():
+            tick.set_horizontalalignment("right")
+            tick.set_rotation_mode("anchor")
         ax.set_xlabel(title)
         ax.set_xlim(-0.35, len(sites) - 0.65)
     else:

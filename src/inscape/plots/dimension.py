@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from inscape.errors import ResultError
 from inscape.plots.lines import draw_lines
@@ -45,7 +47,18 @@ def scale_curves(
         places = [float(row["at"]) for row in chosen]
         if places and min(places) > 0 and max(places) / min(places) >= 20:
             panel.set_xscale("log")
+            _plain_ticks(panel, sorted(set(places)))
         axis = chosen[0]["axis"] if chosen else ""
         panel.set_xlabel(_AXES.get(axis, axis or "at"))
         dress(panel, look, title=name, note=f"higher: {facts.higher}" if facts.higher else None)
     return figure
+
+
+def _plain_ticks(ax: Axes, places: list[float]) -> None:
+    """Ticks at the places themselves, well apart, instead of powers of ten."""
+    ticks: list[float] = []
+    for place in reversed(places):
+        if not ticks or math.log(ticks[-1] / place) > math.log(places[-1] / places[0]) / 6:
+            ticks.append(place)
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])

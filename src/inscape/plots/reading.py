@@ -103,6 +103,23 @@ def thinned(count: int, most: int) -> list[int]:
     return ticks
 
 
+def fitting(labels: Sequence[str], inches: float) -> list[int]:
+    """Ticks whose labels stand side by side without touching on an axis that long; the two ends come first.
+
+    Empty where so few fit that turning the labels is better.
+    """
+    count, width = len(labels), 0.075  # of a character at the size of tick labels
+    if count < 2:
+        return list(range(count))
+    place = [i * inches / (count - 1) for i in range(count)]
+    taken: list[int] = []
+    step = max(1, math.ceil(count / 12))
+    for i in [0, count - 1, *range(step if step > 1 else 1, count - 1, step)]:
+        if all(abs(place[i] - place[j]) > width * (len(labels[i]) + len(labels[j]) + 1.5) / 2 for j in taken):
+            taken.append(i)
+    return sorted(taken) if len(taken) >= min(count, 4) else []
+
+
 def spread(positions: Sequence[float], gap: float, low: float = -math.inf, high: float = math.inf) -> list[float]:
     """The positions moved apart until neighbors are `gap` from each other, in the same order and between `low` and `high`."""
     order = sorted(range(len(positions)), key=lambda i: positions[i])

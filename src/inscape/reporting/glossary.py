@@ -1,0 +1,26 @@
+"""The measures that a page uses: one sentence, range, direction and source each, from what they declare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+
+from inscape.plots.reading import facts_of
+
+
+def glossary(labels: Iterable[str]) -> str:
+    """A definition list in order of first use; a measure that is not installed here says so."""
+    entries: list[str] = []
+    for label in dict.fromkeys(labels):
+        facts = facts_of(label)
+        if not facts.known:
+            entries.append(f"<dt><code>{escape(label)}</code></dt><dd>Not among the measures that are installed here.</dd>")
+            continue
+        lines = [escape(facts.what), f"<span class=facts>Range {escape(facts.range_text)} · higher: {escape(facts.higher)}</span>"]
+        if facts.null:
+            lines.append(f"<span class=facts>Where there is nothing to find: {escape(facts.null)}</span>")
+        if facts.bias:
+            lines.append(f"<span class=facts>Bias: {escape(facts.bias)}</span>")
+        lines.append(f"<span class=src>{escape(facts.source)}</span>")
+        entries.append(f"<dt><code>{escape(label)}</code></dt><dd>{'<br>'.join(lines)}</dd>")
+    return f"<dl class=glossary>{''.join(entries)}</dl>" if entries else ""

@@ -1,0 +1,1 @@
+"""One file per kind of result; a new kind is a new file here that calls `section`."""
