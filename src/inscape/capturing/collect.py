@@ -123,9 +123,9 @@ class Collector:
             if len(self._log.setdefault(row_set, [])) < done:
                 picked = self._picked.get(row_set)
                 b = len(batch.members)
-                one = picked is None or output.spec.row_set == "stimulus"
-                counts = np.ones(b, np.int64) if one else picked.counts
-                positions = np.zeros(b, np.int64) if one else picked.positions
+                # One vector, mean or reduced value per stimulus has no place in the sequence.
+                counts = np.ones(b, np.int64) if picked is None else picked.counts
+                positions = np.zeros(b, np.int64) if picked is None else picked.positions
                 self._log[row_set].append((batch.members, counts, positions))
 
     def __call__(self, site: str, x: Tensor) -> None:

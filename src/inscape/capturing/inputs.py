@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -202,7 +203,7 @@ class ArrayFeed:
                 return None
             if t != total:
                 raise StimuliError(
-                    f"an output has {t} positions where {total} frames were expected, so padded ones cannot be told apart; pass batch_size=1"
+                    f"an output has {t} positions where {total} frames were expected, so padding cannot be told apart; pass batch_size=1"
                 )
             return frames
 
@@ -330,9 +331,13 @@ def _sound_feed(model: Model, stimuli: Stimuli, names: list[str]) -> ArrayFeed:
     pads = main == "input_values" and norm == "layer" and lengths_of is not None and "attention_mask" in names
     feed = ArrayFeed(stimuli, main, prepare, "frame", pads=pads, limits=SOUND_LIMITS)
     if pads:
-        feed.frames = lambda lengths: lengths_of(torch.from_numpy(lengths)).numpy().astype(np.int64)
+        feed.frames = partial(_frames, lengths_of)
     feed.note = {"processor": None if processor is None else type(processor).__name__, "sampling_rate": expected, "feat_extract_norm": norm}
     return feed
+
+
+def _frames(lengths_of: Callable[[Tensor], Tensor], lengths: np.ndarray) -> np.ndarray:
+    return lengths_of(torch.from_numpy(lengths)).numpy().astype(np.int64)
 
 
 def _tensor_feed(model: Model, stimuli: Stimuli, names: list[str]) -> ArrayFeed:

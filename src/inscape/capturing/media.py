@@ -14,7 +14,7 @@ SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
 
 
 def file_kind(name: str) -> str | None:
-    """ "image" or "sound" when the name ends like such a file, else None."""
+    """What a file name ends like: "image", "sound" or None."""
     lower = name.lower()
     if lower.endswith(IMAGE_SUFFIXES):
         return "image"

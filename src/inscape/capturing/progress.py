@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 
 @contextmanager
-def progress_bar(total: int, done: int, show: bool | None) -> Iterator[Callable[[int], None]]:
+def progress_bar(total: int, done: int, show: bool | None) -> Generator[Callable[[int], None], None, None]:
     """Gives a function that takes how many more stimuli were read; draws on a terminal (`show=None`) or as told."""
     if not (sys.stderr.isatty() if show is None else show):
         yield lambda count: None

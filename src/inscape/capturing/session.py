@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -141,7 +141,7 @@ class Session:
             note["drift"] = measure_drift(self.feed, self.collector, self._forward, stop, len(self.stimuli))
         return note
 
-    def run(self, start_at: int = 0, on_halving: Callable[[list[dict[str, int]]], None] | None = None) -> Iterator[ShardRows]:
+    def run(self, start_at: int = 0, on_halving: Callable[[list[dict[str, int]]], None] | None = None) -> Generator[ShardRows, None, None]:
         """Yields the shards from `start_at` on. Close the generator when leaving early: it holds the hooks."""
         limits = self.limits
         for halving in self.halvings:

@@ -132,8 +132,6 @@ class Stimuli:
             counts[name] = counts.get(name, 0) + 1
         keep = [name for name in presented.column_names if name != "stimulus"]
         self.presented = presented.select(keep)
-        unique = self.presented.take(pa.array(rows)) if keep else self.presented
-        self.table = pa.table({"stimulus": pa.array(list(first), pa.string()), **{name: unique.column(name) for name in keep}})
         # A column such as "run" may differ between the showings of one stimulus; it then belongs to rows, not to stimuli.
         self.varying: list[str] = []
         if len(rows) != len(self):
@@ -141,6 +139,9 @@ class Stimuli:
                 shown = self.presented.column(name).to_pylist()
                 if any(shown[i] != shown[rows[self.source[i]]] for i in range(len(self))):
                     self.varying.append(name)
+        unique = self.presented.take(pa.array(rows)) if keep else self.presented
+        columns = {name: unique.column(name) for name in keep if name not in self.varying}
+        self.table = pa.table({"stimulus": pa.array(list(first), pa.string()), **columns})
 
 
 def _read(data: Any, column: str | None) -> tuple[Columns, Any]:

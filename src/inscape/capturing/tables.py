@@ -29,17 +29,17 @@ def read_table(path: str | Path) -> Columns:
         if suffix == ".parquet":
             import pyarrow.parquet as pq
 
-            return table_columns(pq.read_table(path))
+            return _arrow(pq.read_table(path))
         if suffix in (".csv", ".tsv"):
             import pyarrow.csv as pacsv
 
             options = pacsv.ParseOptions(delimiter="\t" if suffix == ".tsv" else ",", newlines_in_values=True)
             # An empty cell of a text column stays "" so that it is reported as an empty text, not as a missing one.
-            return table_columns(pacsv.read_csv(path, parse_options=options))
+            return _arrow(pacsv.read_csv(path, parse_options=options))
         if suffix in (".jsonl", ".json"):
             import pyarrow.json as pajson
 
-            return table_columns(pajson.read_json(path))
+            return _arrow(pajson.read_json(path))
     except pa.ArrowInvalid as error:
         raise StimuliError(f"{str(path)!r} cannot be read as {suffix[1:].upper()}: {error}") from error
     return {"text": path.read_text(encoding="utf-8").splitlines()}
@@ -48,7 +48,7 @@ def read_table(path: str | Path) -> Columns:
 def table_columns(data: Any) -> Columns | None:
     """The columns of a pandas or Arrow table, of a dict of lists or of a list of dicts; None when it is no table."""
     if isinstance(data, (pa.Table, pa.RecordBatch)):
-        return {name: data.column(name).to_pylist() for name in data.schema.names}
+        return _arrow(data)
     if isinstance(data, Mapping):
         return _even({str(name): _listed(values) for name, values in data.items()})
     if hasattr(data, "columns") and hasattr(data, "to_dict") and not isinstance(data, (list, np.ndarray)):
@@ -110,6 +110,10 @@ def kind_of(values: list[Any]) -> str:
     if len(kinds) > 1:
         raise StimuliError(f"the stimuli mix {' and '.join(sorted(kinds))}; a capture reads one kind, so pass them apart")
     return kinds.pop()
+
+
+def _arrow(table: pa.Table | pa.RecordBatch) -> Columns:
+    return {name: table.column(name).to_pylist() for name in table.schema.names}
 
 
 def _kind(value: Any) -> str:
