@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -45,10 +45,11 @@ class Summary(ABC):
 
     additive: ClassVar[bool]
     arity: ClassVar[int] = 1
+    labeled: ClassVar[bool] = False  # whether `of` takes a label per row after the rows
 
     @classmethod
     @abstractmethod
-    def of(cls, *args: Any, **options: Any) -> Self:
+    def of(cls, *args: Any, **options: Any) -> Summary:
         """The summary of all rows at once."""
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ class ClassMoments(Summary):
         self._scatter: Tensor | None = None  # [d, d]
 
     @classmethod
-    def of(cls, X: Any, labels: Any, *, scatter: bool = False) -> Self:
+    def of(cls, X: Any, labels: Any, *, scatter: bool = False) -> ClassMoments:
         """The class moments of rows X [n, d] with labels [n] (numbers or strings).
 
         Args:
@@ -53,7 +53,7 @@ class ClassMoments(Summary):
         """
         return cls(scatter=scatter).update(X, labels)
 
-    def update(self, X: Any, labels: Any) -> Self:
+    def update(self, X: Any, labels: Any) -> ClassMoments:
         """Adds labeled rows X [b, d], in place."""
         rows = as_rows(X, minimum=0)
         names = np.asarray(labels)

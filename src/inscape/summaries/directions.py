@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, linalg
@@ -32,7 +32,7 @@ class Directions(Summary):
         self._sum: Tensor | None = None
 
     @classmethod
-    def of(cls, X: Any, *, weights: Any = None) -> Self:
+    def of(cls, X: Any, *, weights: Any = None) -> Directions:
         """The directions of rows X [n, d], with nonnegative weights [n] (1 each by default).
 
         Raises:
@@ -40,7 +40,7 @@ class Directions(Summary):
         """
         return cls().update(X, weights)
 
-    def update(self, X: Any, weights: Any = None) -> Self:
+    def update(self, X: Any, weights: Any = None) -> Directions:
         """Adds rows X [b, d], in place."""
         rows = as_rows(X, minimum=0)
         total = torch.zeros(rows.shape[1], dtype=torch.float64, device=total_device(rows.device)) if self._sum is None else self._sum

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -44,7 +44,7 @@ class Extremes(Summary):
         self._next_row = first_row
 
     @classmethod
-    def of(cls, X: Any, *, first_row: int = 0) -> Self:
+    def of(cls, X: Any, *, first_row: int = 0) -> Extremes:
         """The extremes of rows X [n, d].
 
         Args:
@@ -56,7 +56,7 @@ class Extremes(Summary):
         """
         return cls(first_row).update(X)
 
-    def update(self, X: Any) -> Self:
+    def update(self, X: Any) -> Extremes:
         """Adds the next rows X [b, d], in place."""
         rows = as_tensor(X)
         if rows.ndim != 2 or rows.shape[1] == 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from functools import cached_property, reduce
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ class FoldMoments(Summary):
         self._precise = precise
 
     @classmethod
-    def of(cls, X: Any, folds: Any, *, weights: Any = None, precise: bool | None = None) -> Self:
+    def of(cls, X: Any, folds: Any, *, weights: Any = None, precise: bool | None = None) -> FoldMoments:
         """The moments by fold of rows X [n, d].
 
         Args:
@@ -47,7 +47,7 @@ class FoldMoments(Summary):
         """
         return cls(precise=precise).update(X, folds, weights)
 
-    def update(self, X: Any, folds: Any, weights: Any = None) -> Self:
+    def update(self, X: Any, folds: Any, weights: Any = None) -> FoldMoments:
         """Adds rows X [b, d] of the given folds [b], in place."""
         rows = as_rows(X, minimum=0)
         names = np.asarray(folds)

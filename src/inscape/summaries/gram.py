@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ class Gram(Summary):
         self.kernel = kernel
 
     @classmethod
-    def of(cls, X: Any, kernel: Kernel = "linear") -> Self:
+    def of(cls, X: Any, kernel: Kernel = "linear") -> Gram:
         """The kernel matrix of rows X [n, d].
 
         Raises:

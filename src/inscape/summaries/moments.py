@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -72,7 +72,7 @@ class Moments(Summary):
         self._count: int | None = 0  # rows seen; None when unknown after a subtraction
 
     @classmethod
-    def of(cls, X: Any, shift: Tensor | None = None, *, weights: Any = None, precise: bool | None = None) -> Self:
+    def of(cls, X: Any, shift: Tensor | None = None, *, weights: Any = None, precise: bool | None = None) -> Moments:
         """The moments of rows X [n, d].
 
         Args:
@@ -91,7 +91,7 @@ class Moments(Summary):
             return moments
         return moments.update(rows, weights)
 
-    def update(self, X: Any, weights: Any = None) -> Self:
+    def update(self, X: Any, weights: Any = None) -> Moments:
         """Adds rows X [b, d] with nonnegative weights [b] (1 each by default), in place; n d² multiplications."""
         rows = as_rows(X, minimum=0)
         row_weights = None if weights is None else checked_weights(weights, rows)

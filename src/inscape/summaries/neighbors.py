@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -56,7 +56,7 @@ class Neighbors(Summary):
         center: bool = True,
         slack: int = 8,
         queries: Int[Tensor, " q"] | np.ndarray | None = None,
-    ) -> Self:
+    ) -> Neighbors:
         """The neighbors of rows X [n, d].
 
         Args:

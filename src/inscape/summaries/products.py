@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -46,7 +46,7 @@ class GramProducts(Summary):
     trace_y: float
 
     @classmethod
-    def of(cls, X: Any, Y: Any) -> Self:
+    def of(cls, X: Any, Y: Any) -> GramProducts:
         """The products for rows X [n, p] and Y [n, q], by the cheaper of moments n(p² + q² + pq) and kernel tiles n²(p + q).
 
         Raises:
@@ -60,7 +60,7 @@ class GramProducts(Summary):
         return cls.from_tiles(rows_x, rows_y) if n * (p + q) <= p * p + q * q + p * q else cls.from_scatters(rows_x, rows_y)
 
     @classmethod
-    def from_scatters(cls, X: Tensor, Y: Tensor) -> Self:
+    def from_scatters(cls, X: Tensor, Y: Tensor) -> GramProducts:
         """The products from the scatters of resident rows; n(p² + q² + pq) multiplications."""
         A, B = _centered(X), _centered(Y)
         a, b = (rows.square().sum(1, dtype=torch.float64) for rows in (A, B))
@@ -68,7 +68,7 @@ class GramProducts(Summary):
         return cls(X.shape[0], xy, xx, yy, float(a @ b), float(a @ a), float(b @ b), float(a.sum()), float(b.sum()))
 
     @classmethod
-    def from_tiles(cls, X: Tensor, Y: Tensor) -> Self:
+    def from_tiles(cls, X: Tensor, Y: Tensor) -> GramProducts:
         """The products from tiles of both kernels, never whole; n²(p + q) / 2 multiplications, each tile's products summed in fp64."""
         n = X.shape[0]
         A, B = _centered(X), _centered(Y)

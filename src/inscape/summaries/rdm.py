@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -42,7 +42,7 @@ class RDM(Summary):
         self.metric = metric
 
     @classmethod
-    def of(cls, X: Any, metric: RDMMetric = "correlation") -> Self:
+    def of(cls, X: Any, metric: RDMMetric = "correlation") -> RDM:
         """The dissimilarities of rows X [n, d].
 
         Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -72,7 +72,7 @@ class Sample(Summary):
         self._rows: Tensor | None = None
 
     @classmethod
-    def of(cls, X: Any, ids: Any, position: Any = None, repeat: Any = None, *, m: int, seed: int = 0) -> Self:
+    def of(cls, X: Any, ids: Any, position: Any = None, repeat: Any = None, *, m: int, seed: int = 0) -> Sample:
         """The sample of rows X [n, d] named by ids [n] and, where a stimulus has several rows, position [n] and repeat [n].
 
         Raises:
@@ -80,7 +80,7 @@ class Sample(Summary):
         """
         return cls(m, seed).update(X, ids, position, repeat)
 
-    def update(self, X: Any, ids: Any, position: Any = None, repeat: Any = None) -> Self:
+    def update(self, X: Any, ids: Any, position: Any = None, repeat: Any = None) -> Sample:
         """Adds named rows X [b, d], in place; they must not have been added before."""
         rows = as_rows(X, minimum=0)
         names = np.asarray(ids).astype(str)
