@@ -48,7 +48,9 @@ class Edited:
         return f"edit({self.model.name}: " + ", ".join(f"{site.name} ← {change!r}" for site, change in self.pairs) + ")"
 
 
-def edit(model: Model | nn.Module | str, site: Where | Mapping[Where, What] | Sequence[tuple[Where, Edit]], change: What | None = None) -> Edited:
+def edit(
+    model: Model | nn.Module | str, site: Where | Mapping[Where, What] | Sequence[tuple[Where, Edit]], change: What | None = None
+) -> Edited:
     """Changes activations while a `with` block runs; afterwards, also after an error, the model is exactly what it was.
 
     Args:
@@ -81,7 +83,9 @@ def edit(model: Model | nn.Module | str, site: Where | Mapping[Where, What] | Se
             for one in [what] if isinstance(what, Edit) else what:
                 if not isinstance(one, Edit):  # pyright: ignore[reportUnnecessaryIsInstance]
                     shape = f" of shape {tuple(one.shape)}" if isinstance(one, Tensor) else ""
-                    raise EditError(f"expected an edit for site {place.name!r}, got {type(one).__name__}{shape}; for instance ix.edits.add(vector)")
+                    raise EditError(
+                        f"expected an edit for site {place.name!r}, got {type(one).__name__}{shape}; for instance ix.edits.add(vector)"
+                    )
                 one.check(place, loaded.width(place))
                 pairs.append((place, one))
     if not pairs:

@@ -49,7 +49,9 @@ class Edit:
         try:
             new = self.change(x, moment.offset)
         except RuntimeError as error:
-            raise EditError(f"edit {self!r} failed at site {site.name!r}, whose activations have shape {tuple(x.shape)}: {error}") from error
+            raise EditError(
+                f"edit {self!r} failed at site {site.name!r}, whose activations have shape {tuple(x.shape)}: {error}"
+            ) from error
         if new.shape != x.shape:
             raise EditError(
                 f"edit {self!r} turned activations of shape {tuple(x.shape)} at site {site.name!r} into {tuple(new.shape)}; "
@@ -66,13 +68,13 @@ class Edit:
             values: also the numbers of each tensor, so that `from_description` can make the edit again.
         """
         told: dict[str, Any] = {"kind": self.kind}
-        for item in fields(self):
+        for item in (item for item in fields(self) if item.init):
             told[item.name] = _tell(getattr(self, item.name), values)
         return told
 
     def __repr__(self) -> str:
-        parts = [f"{item.name}={_short(getattr(self, item.name))}" for item in fields(self)]
-        return f"{self.kind}({', '.join(part for part in parts if part not in ('tokens=' + repr('all'),) and not part.endswith('=None'))})"
+        parts = [f"{item.name}={_short(getattr(self, item.name))}" for item in fields(self) if item.init]
+        return f"{self.kind}({', '.join(part for part in parts if part != "tokens='all'" and not part.endswith('=None'))})"
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,9 @@ def _read_tokens(tokens: Any) -> Tokens:
 
 def _chosen(tokens: Tokens, site: Site, x: Tensor, moment: Moment) -> Tensor:
     if x.ndim != 3:
-        raise EditError(f"site {site.name!r} holds one vector per stimulus (shape {tuple(x.shape)}), so tokens={_short(tokens)} cannot be chosen")
+        raise EditError(
+            f"site {site.name!r} holds one vector per stimulus (shape {tuple(x.shape)}), so tokens={_short(tokens)} cannot be chosen"
+        )
     b, t = x.shape[:2]
     begin, mask = moment.offset, torch.zeros(b, t, dtype=torch.bool, device=x.device)
     if isinstance(tokens, str):  # "last"

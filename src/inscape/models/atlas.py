@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from inscape.errors import SiteNotFoundError, nearest
 from inscape.models.dryrun import Record, block_lists, record
 from inscape.models.layouts import layout_of
-from inscape.models.names import is_glob, matches, to_alias, to_canonical
+from inscape.models.names import in_order, is_glob, matches, to_alias, to_canonical
 from inscape.models.sites import Kind, Site, SiteInfo, SiteTable
 from inscape.models.structure import Structure, add_logits, analyze, block_ends
 
@@ -56,7 +56,9 @@ class Atlas:
                     jitter=lambda path: path.startswith(firsts),
                 )
             except Exception as error:  # any model may refuse a made-up input, each in its own way
-                self.problem = f"the dry run on {words} failed ({type(error).__name__}: {str(error)[:200]}); pass an input: model.sites(example=batch)"
+                self.problem = (
+                    f"the dry run on {words} failed ({type(error).__name__}: {str(error)[:200]}); pass an input: model.sites(example=batch)"
+                )
                 continue
             self.record.example, self.problem = words, ""
             break
@@ -76,7 +78,8 @@ class Atlas:
         else:
             found = Structure()
             add_logits(self._root, self.record, self._kind, found)
-        found.sites = {name: self._finish(site) for name, site in found.sites.items()}
+        order = sorted(found.sites, key=in_order)
+        found.sites = {name: self._finish(found.sites[name]) for name in order}
         return found
 
     def _finish(self, site: Site) -> Site:
@@ -121,7 +124,9 @@ class Atlas:
             label = f"{p}:{port}" if colon else p
             count = self.record.count.get(p, 1) if self.record is not None else 1
             if index and index != "*":
-                found_sites.append(self.raw(f"{label}#{int(index)}", p, where, int(index)) if index.isdigit() else self.raw(label, p, where))
+                found_sites.append(
+                    self.raw(f"{label}#{int(index)}", p, where, int(index)) if index.isdigit() else self.raw(label, p, where)
+                )
             elif index == "*" or (split_calls and count > 1):
                 found_sites += [self.raw(f"{label}#{k}", p, where, k) for k in range(count)]
             else:
@@ -130,7 +135,13 @@ class Atlas:
 
     def _from_the_end(self, name: str) -> str:
         parts = name.split(".")
-        if len(parts) == 3 and parts[0] == "blocks" and parts[1].startswith("-") and parts[1][1:].isdigit() and self.structure.blocks is not None:
+        if (
+            len(parts) == 3
+            and parts[0] == "blocks"
+            and parts[1].startswith("-")
+            and parts[1][1:].isdigit()
+            and self.structure.blocks is not None
+        ):
             count = len(list(self._root.get_submodule(self.structure.blocks).children()))
             return f"blocks.{count + int(parts[1])}.{parts[2]}"
         return name
@@ -149,7 +160,18 @@ class Atlas:
         reason = why.get(name) or next((why[n] for n in matches(name, why)), None) if is_glob(name) else why.get(name)
         if reason:
             return SiteNotFoundError(f"this model has no site {pattern!r}: {reason}. Nearest: {nearest(name, [*self.structure.sites])}")
-        if self.problem and name.split(".")[-1] in ("resid_mid", "attn_out", "mlp_out", "mlp_act", "q", "k", "v", "z", "final_norm", "logits"):
+        if self.problem and name.split(".")[-1] in (
+            "resid_mid",
+            "attn_out",
+            "mlp_out",
+            "mlp_act",
+            "q",
+            "k",
+            "v",
+            "z",
+            "final_norm",
+            "logits",
+        ):
             return SiteNotFoundError(f"site {pattern!r} cannot be located: {self.problem}")
         known = [*self.structure.sites, *self.paths]
         return SiteNotFoundError(f"unknown site {pattern!r}; nearest: {nearest(name, known)}. model.sites() lists all {len(known)}")
@@ -175,7 +197,7 @@ class Atlas:
     def rows(self, site: Site) -> tuple[int, ...] | None:
         """Shape of a site's activations for the example, if it was seen."""
         shape = self._shape(site.path, site.port)
-        if site.path == "" and site.pick is not None or shape is None:
+        if shape is None:
             return None
         empty = Tensor.new_empty(next(iter(self._root.parameters()), Tensor()), shape, device="meta")
         return tuple(site.layout.read(empty).shape)

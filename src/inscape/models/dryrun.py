@@ -129,9 +129,10 @@ def record(root: nn.Module, run: Callable[[], Any], keep: Callable[[str], bool],
 def block_lists(root: nn.Module) -> list[str]:
     """Paths of lists of blocks of one class, the likeliest residual stack first.
 
-    A list counts when its members have parts of their own; those that hold attention come first, then the longer, then the larger.
+    A list counts when its members have parts of their own. Those that hold attention come first, decoders that read an encoder last, then the
+    longer, then the larger.
     """
-    ranked: list[tuple[bool, int, int, str]] = []
+    ranked: list[tuple[bool, bool, int, int, str]] = []
     for path, module in root.named_modules():
         if not isinstance(module, (nn.ModuleList, nn.Sequential)) or len(module) == 0:
             continue
@@ -141,8 +142,9 @@ def block_lists(root: nn.Module) -> list[str]:
         inner = [(name, part) for name, part in members[0].named_modules()]
         attends = any("att" in name.lower() or isinstance(part, nn.MultiheadAttention) for name, part in inner)
         size = sum(parameter.numel() for parameter in module.parameters())
-        ranked.append((attends, len(members), size, path))
-    ranked.sort(key=lambda row: (-row[0], -row[1], -row[2]))
+        second = "decoder" in path and any("encoder" in other for other, _ in root.named_modules())
+        ranked.append((attends, not second, len(members), size, path))
+    ranked.sort(key=lambda row: row[:4], reverse=True)
     return [path for *_, path in ranked]
 
 

@@ -16,7 +16,9 @@ def config_hash(config: Any) -> str | None:
     """SHA-256 of a configuration's JSON, without what says where or with which version it was stored."""
     if config is None or not hasattr(config, "to_dict"):
         return None
-    fields = {k: v for k, v in config.to_dict().items() if not k.startswith("_") and k not in ("transformers_version", "dtype", "torch_dtype")}
+    fields = {
+        k: v for k, v in config.to_dict().items() if not k.startswith("_") and k not in ("transformers_version", "dtype", "torch_dtype")
+    }
     return hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode()).hexdigest()
 
 

@@ -65,18 +65,26 @@ def load(
     where = os.fspath(source)
     require("transformers", "hf", f"loading {where!r}")
     options: dict[str, Any] = dict(from_pretrained)
-    options.update({k: v for k, v in {"revision": revision, "attn_implementation": attn_implementation, "dtype": kind}.items() if v is not None})
+    options.update(
+        {k: v for k, v in {"revision": revision, "attn_implementation": attn_implementation, "dtype": kind}.items() if v is not None}
+    )
     module = _from_pretrained(where, options)
     if device is not None:
         module = module.to(device)
-    shared = {k: v for k, v in options.items() if k in ("revision", "local_files_only", "token", "cache_dir", "trust_remote_code", "subfolder")}
+    shared = {
+        k: v for k, v in options.items() if k in ("revision", "local_files_only", "token", "cache_dir", "trust_remote_code", "subfolder")
+    }
     modality = _modality(module, None, None)
     if modality == "text":
         tokenizer = _companion("AutoTokenizer", tokenizer if tokenizer is not None else where, shared, required=isinstance(tokenizer, str))
     elif modality == "image":
-        processor = _companion("AutoImageProcessor", processor if processor is not None else where, shared, required=isinstance(processor, str))
+        processor = _companion(
+            "AutoImageProcessor", processor if processor is not None else where, shared, required=isinstance(processor, str)
+        )
     elif modality == "audio":
-        processor = _companion("AutoFeatureExtractor", processor if processor is not None else where, shared, required=isinstance(processor, str))
+        processor = _companion(
+            "AutoFeatureExtractor", processor if processor is not None else where, shared, required=isinstance(processor, str)
+        )
     label = name or os.path.basename(os.path.normpath(where))
     return _wrap(module, tokenizer, processor, forward, label, _folder(where, module))
 
@@ -85,7 +93,9 @@ def _from_pretrained(where: str, options: dict[str, Any]) -> nn.Module:
     """The class that the configuration names: a causal language model with its head, anything else without."""
     import transformers
 
-    keep = {k: v for k, v in options.items() if k in ("revision", "local_files_only", "token", "cache_dir", "trust_remote_code", "subfolder")}
+    keep = {
+        k: v for k, v in options.items() if k in ("revision", "local_files_only", "token", "cache_dir", "trust_remote_code", "subfolder")
+    }
     try:
         config = transformers.AutoConfig.from_pretrained(where, **keep)
         named = [str(cls) for cls in (getattr(config, "architectures", None) or [])]
@@ -111,7 +121,9 @@ def _companion(auto: str, source: Any, options: dict[str, Any], *, required: boo
         return getattr(transformers, auto).from_pretrained(os.fspath(source), **options)
     except Exception as error:  # a folder without one is fine unless it was asked for; each kind fails in its own way
         if required:
-            raise ModelNotFoundError(f"cannot load {auto.removeprefix('Auto').lower()} from {source!r}: {str(error).splitlines()[0]}") from error
+            raise ModelNotFoundError(
+                f"cannot load {auto.removeprefix('Auto').lower()} from {source!r}: {str(error).splitlines()[0]}"
+            ) from error
         return None
 
 

@@ -230,7 +230,13 @@ class Model:
             if "use_cache" in names and "use_cache" not in inputs and "past_key_values" not in inputs:
                 inputs["use_cache"] = False  # one pass needs no cache, and filling one costs time
             mask = inputs.get("attention_mask")
-            if "position_ids" in names and "position_ids" not in inputs and isinstance(mask, Tensor) and mask.ndim == 2 and not bool(mask[:, 0].all()):
+            if (
+                "position_ids" in names
+                and "position_ids" not in inputs
+                and isinstance(mask, Tensor)
+                and mask.ndim == 2
+                and not bool(mask[:, 0].all())
+            ):
                 # Left padding: positions count real tokens, which models do not see to by themselves.
                 inputs["position_ids"] = (mask.long().cumsum(-1) - 1).clamp(min=0)
         return part(**inputs)
@@ -251,7 +257,9 @@ class Model:
         """
         if self.tokenizer is None or not hasattr(self.module, "generate"):
             lacks = "tokenizer" if self.tokenizer is None else "method `generate`"
-            raise InscapeError(f"model {self.name!r} has no {lacks}, so it cannot continue a text; load a language model with its tokenizer")
+            raise InscapeError(
+                f"model {self.name!r} has no {lacks}, so it cannot continue a text; load a language model with its tokenizer"
+            )
         encoded = self.tokenizer(text, return_tensors="pt").to(self.device)
         given = encoded["input_ids"].shape[1]
         module: Any = self.module

@@ -19,7 +19,8 @@ BLOCK_ALIASES = {
     "attn.hook_v": "v",
     "attn.hook_z": "z",
 }
-CANONICAL_BLOCK = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "mlp_act", "q", "k", "v", "z")
+# In the order in which a block computes them.
+CANONICAL_BLOCK = ("resid_pre", "q", "k", "v", "z", "attn_out", "resid_mid", "mlp_act", "mlp_out", "resid_post")
 _TO_ALIAS = {canonical: alias for alias, canonical in BLOCK_ALIASES.items()}
 _BLOCK = re.compile(r"^blocks\.([^.]+)\.(.+)$")
 
@@ -42,6 +43,14 @@ def to_alias(name: str) -> str:
     if match and match.group(2) in _TO_ALIAS:
         return f"blocks.{match.group(1)}.{_TO_ALIAS[match.group(2)]}"
     return ""
+
+
+def in_order(name: str) -> tuple[int, int, int]:
+    """Sorting key of a canonical name: from the embedding through the blocks to the logits."""
+    match = _BLOCK.match(name)
+    if match:
+        return 1, int(match.group(1)), CANONICAL_BLOCK.index(match.group(2))
+    return {"embed": 0, "final_norm": 2}.get(name, 3), 0, 0
 
 
 def is_glob(name: str) -> bool:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -88,7 +87,7 @@ def analyze(root: nn.Module, blocks: str, log: Record, config: Any, kind: Kind) 
     inside = [call for call in log.calls if call.path.startswith(f"{blocks}.0.")]
     layout = _time_first(root, blocks)
     found = block_ends(root, blocks, kind)
-    found.sites = {name: _with(site, layout=layout) for name, site in found.sites.items()}
+    found.sites = {name: replace(site, layout=layout) for name, site in found.sites.items()}
     branches = _sequential(root, x, y, inside, log)
     local: dict[str, Site] = {}
     why: dict[str, str] = {}
@@ -104,28 +103,24 @@ def analyze(root: nn.Module, blocks: str, log: Record, config: Any, kind: Kind) 
         why["resid_mid"] = "attention and MLP both read the block's input, so there is no stream between them"
         attn, mlp = pair
         local["attn_out"], local["mlp_out"] = Site("", attn.path), Site("", mlp.path)
-        _attention(root, attn, _under(inside, attn, blocks), config, local, why)
-        _mlp(root, mlp, _under(inside, mlp, blocks), local, why)
+        turn = min(attn.ended, mlp.ended)
+        early, late = [call for call in inside if call.ended <= turn], [call for call in inside if call.began > turn]
+        _attention(root, attn, early if attn.ended == turn else late, config, local, why)
+        _mlp(root, mlp, early if mlp.ended == turn else late, local, why)
     else:
         reason = "the block is not a sum of its input, an attention branch and an MLP branch"
         why.update({name: reason for name in CANONICAL_BLOCK if name not in ("resid_pre", "resid_post")})
     for i in range(count):
-        for name in CANONICAL_BLOCK[1:]:
+        for name in CANONICAL_BLOCK:
             if name in local:
                 site = local[name]
                 path = f"{blocks}.{i}" + site.path[len(f"{blocks}.0") :]
                 merged = Layout(layout.time_first, False, site.layout.columns, site.layout.interleaved)
-                found.sites[f"blocks.{i}.{name}"] = _with(site, name=f"blocks.{i}.{name}", path=path, kind=kind, layout=merged)
+                found.sites[f"blocks.{i}.{name}"] = replace(site, name=f"blocks.{i}.{name}", path=path, kind=kind, layout=merged)
             elif name in why:
                 found.missing[f"blocks.{i}.{name}"] = why[name]
     _ends(root, log, blocks, count, layout, kind, found)
     return found
-
-
-def _with(site: Site, **changes: Any) -> Site:
-    from dataclasses import replace
-
-    return replace(site, **changes)
 
 
 def _time_first(root: nn.Module, blocks: str) -> Layout:
@@ -149,7 +144,11 @@ def _producers(target: Tensor, base: Tensor, inside: list[Call], after: int, bef
     return [
         call
         for call in inside
-        if call.given is not None and after <= call.began and call.ended < before and call.given.shape == base.shape and same(base + call.given, target)
+        if call.given is not None
+        and after <= call.began
+        and call.ended < before
+        and call.given.shape == base.shape
+        and same(base + call.given, target)
     ]
 
 
@@ -193,12 +192,6 @@ def _parallel(x: Tensor, y: Tensor, inside: list[Call], log: Record) -> tuple[Ca
     return (b, a) if "att" in b.path.lower() and "att" not in a.path.lower() else (a, b)
 
 
-def _under(inside: list[Call], top: Call, blocks: str) -> list[Call]:
-    part = re.match(re.escape(f"{blocks}.0.") + r"[^.]+", top.path)
-    prefix = part.group(0) if part else top.path
-    return [call for call in inside if call.path == prefix or call.path.startswith(prefix + ".")]
-
-
 def _attention(root: nn.Module, attn: Call, scope: list[Call], config: Any, local: dict[str, Site], why: dict[str, str]) -> None:
     """Queries, keys, values and the heads' output (before the output projection)."""
     linear = [call for call in scope if linear_like(root.get_submodule(call.path)) and call.ended <= attn.ended]
@@ -206,7 +199,10 @@ def _attention(root: nn.Module, attn: Call, scope: list[Call], config: Any, loca
     if output is None or output.taken is None:
         why.update({name: "attention runs fused, without modules for its projections" for name in ("q", "k", "v", "z")})
         return
-    owners = [root.get_submodule(output.path.rsplit(".", 1)[0]), *(root.get_submodule(call.path) for call in scope if call.path in attn.path)]
+    owners = [
+        root.get_submodule(output.path.rsplit(".", 1)[0]),
+        *(root.get_submodule(call.path) for call in scope if call.path in attn.path),
+    ]
     owners += [root.get_submodule(call.path) for call in scope if any(name in call.path.rsplit(".", 1)[-1] for name in ("self", "att"))]
     heads = first_number(HEADS, *owners, config)
     key_heads = first_number(KEY_HEADS, *owners, config) or heads
@@ -214,7 +210,9 @@ def _attention(root: nn.Module, attn: Call, scope: list[Call], config: Any, loca
     each = f" × {width // heads}" if heads else ""
     local["z"] = Site("", output.path, "in", heads=heads, note=f"heads, side by side: {heads}{each}" if heads else "")
     before = [call for call in linear if call.ended < output.began and call.given is not None]
-    by_name = {name: next((c for c in before if c.path.rsplit(".", 1)[-1].lower() in spelled), None) for name, spelled in PROJECTIONS.items()}
+    by_name = {
+        name: next((c for c in before if c.path.rsplit(".", 1)[-1].lower() in spelled), None) for name, spelled in PROJECTIONS.items()
+    }
     if all(by_name.values()):
         for name, call in by_name.items():
             if call is not None:
@@ -261,7 +259,10 @@ def _ends(root: nn.Module, log: Record, blocks: str, count: int, layout: Layout,
             (
                 call
                 for call in outside
-                if call.began > last.ended and is_norm(root.get_submodule(call.path)) and call.taken is not None and same(call.taken, last.given)
+                if call.began > last.ended
+                and is_norm(root.get_submodule(call.path))
+                and call.taken is not None
+                and same(call.taken, last.given)
             ),
             None,
         )

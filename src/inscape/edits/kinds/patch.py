@@ -45,11 +45,15 @@ class Patch(Edit):
         """The values where there are any, `x` elsewhere."""
         values = like(self.values, x)
         if values.ndim != x.ndim or values.shape[0] not in (1, x.shape[0]) or values.shape[-1] != x.shape[-1]:
-            raise EditError(f"patch: values have shape {tuple(values.shape)}, but the activations have {tuple(x.shape)}; both runs must have the same batch")
+            raise EditError(
+                f"patch: values have shape {tuple(values.shape)}, but the activations have {tuple(x.shape)}; both runs must have the same batch"
+            )
         if x.ndim == 2:
             return values.expand_as(x)
         t = x.shape[1]
         if 0 < offset + t < values.shape[1] and offset == 0:
-            raise EditError(f"patch: values cover {values.shape[1]} positions, but this run has {t}; select the positions that both runs share")
+            raise EditError(
+                f"patch: values cover {values.shape[1]} positions, but this run has {t}; select the positions that both runs share"
+            )
         part = values[:, offset : offset + t].expand(x.shape[0], -1, -1)
         return torch.cat([part, x[:, part.shape[1] :]], 1)

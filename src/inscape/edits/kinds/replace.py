@@ -12,7 +12,11 @@ from inscape.edits.base import Edit, check_width, edit_kind, like, numbers
 from inscape.models.sites import Site
 
 
-@edit_kind("replace", example=lambda d: {"value": torch.linspace(-1, 1, d)}, neutral=lambda d: {"value": 0.0, "tokens": torch.zeros(1, dtype=torch.bool)})
+@edit_kind(
+    "replace",
+    example=lambda d: {"value": torch.linspace(-1, 1, d)},
+    neutral=lambda d: {"value": 0.0, "tokens": torch.zeros(1, dtype=torch.bool)},
+)
 @dataclass(frozen=True, eq=False, repr=False)
 class Replace(Edit):
     """Replaces the activations by a fixed value.
