@@ -74,7 +74,8 @@ class Edit:
 
     def __repr__(self) -> str:
         parts = [f"{item.name}={_short(getattr(self, item.name))}" for item in fields(self) if item.init]
-        return f"{self.kind}({', '.join(part for part in parts if part != "tokens='all'" and not part.endswith('=None'))})"
+        shown = [part for part in parts if part != "tokens='all'" and not part.endswith("=None")]
+        return f"{self.kind}({', '.join(shown)})"
 
 
 @dataclass(frozen=True)
