@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -13,10 +13,11 @@ from torch import Tensor
 from inscape.errors import StoreIncompleteError
 from inscape.store.shards import DTYPES, Maps, ShardFile, carrier, dtype_name, from_carrier
 
-_BLOCK = 2**19  # bytes that one scatter moves: the second copy then stays inside the cache
+_BLOCK = 2**19
 _HASHED = 32 * 2**20
 
 
+@runtime_checkable
 class Source(Protocol):
     """Rows [n, d] of one dtype that can be read in order or gathered; results never share memory with the source."""
 
@@ -82,7 +83,7 @@ class ShardRows:
             local = start + filled - int(self.starts[at])
             count = min(self.shards[at].n - local, len(out) - filled)
             if count:
-                self.shards[at].read_into(local, out[filled : filled + count])
+                self.maps.copy(self.shards[at], local, out[filled : filled + count])
             filled, at = filled + count, at + 1
         return from_carrier(out, self.dtype)
 
@@ -95,15 +96,18 @@ class ShardRows:
             return from_carrier(out, self.dtype)
         order = np.argsort(shard_of, kind="stable")
         bounds = np.searchsorted(shard_of[order], np.arange(len(self.shards) + 1))
-        width = self.d * out.itemsize
-        # One item per row: a fancy assignment then is one memcpy a row.
-        flat = out.view(np.dtype((np.void, width))).reshape(-1)
-        size = max(1, _BLOCK // width)
+        local = rows - self.starts[shard_of]
+        # One item per row: an indexed assignment then is one memcpy a row. The block between is small and used again, so the
+        # second copy stays inside the cache.
+        item = np.dtype((np.void, self.d * out.itemsize))
+        flat, size = out.view(item).reshape(-1), max(1, _BLOCK // item.itemsize)
+        block = np.empty(size, item)
         for at in np.unique(shard_of):
-            source = self.maps.of(self.shards[at]).view(flat.dtype).reshape(-1)
+            source = self.maps.of(self.shards[at]).view(item).reshape(-1)
             for begin in range(int(bounds[at]), int(bounds[at + 1]), size):
                 places = order[begin : min(begin + size, int(bounds[at + 1]))]
-                flat[places] = source.take(rows[places] - self.starts[at], mode="clip")
+                source.take(local[places], mode="clip", out=block[: len(places)])
+                flat[places] = block[: len(places)]
         return from_carrier(out, self.dtype)
 
     def fingerprint(self) -> str:
