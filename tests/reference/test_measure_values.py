@@ -55,7 +55,7 @@ def manifolds() -> dict[str, Any]:
     return inputs.manifolds()
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name == "cube_d5" else [pytest.mark.slow]) for name in MANIFOLDS])
+@pytest.mark.parametrize("name", MANIFOLDS)
 def test_intrinsic_dimension(name: str) -> None:
     _, X = manifolds()[name]
     peers = RESULTS["id"][f"{name}_n5000_D512"]

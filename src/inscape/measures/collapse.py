@@ -53,7 +53,7 @@ def class_separation(classes: ClassMoments) -> float:
     """
     count = len(classes.labels)
     if count < 2:
-        raise DegenerateInputError(f"all {classes.n} rows have the label {next(iter(classes.labels))!r}; at least two classes are needed")
+        raise DegenerateInputError(f"all {classes.n} rows have the label '{next(iter(classes.labels))}'; at least two classes are needed")
     between = classes.between_trace
     within = float(classes.within_trace.sum())
     # Equal rows of a class differ from their computed mean by rounding, which is relative to where they lie.
