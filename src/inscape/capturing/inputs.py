@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -46,34 +46,6 @@ class Batch:
     left: bool = False
 
 
-class Feed(Protocol):
-    """One modality: loads the stimuli of a shard and collates batches of them."""
-
-    row_kind: str
-    pads: bool
-    limits: Limits
-
-    def load(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        """Makes the stimuli [start, stop) ready; returns their lengths, and groups of which only members may share a batch."""
-        ...
-
-    def collate(self, members: np.ndarray) -> Batch:
-        """One batch of loaded stimuli."""
-        ...
-
-    def special(self, where: int, length: int) -> np.ndarray | None:
-        """Which of the `length` positions of a stimulus are special tokens, or None when none is."""
-        ...
-
-    def probe(self) -> Batch:
-        """Two copies of the start of one stimulus: enough to see the shapes."""
-        ...
-
-    def describe(self) -> dict[str, Any]:
-        """What the manifest records about the inputs."""
-        ...
-
-
 def forward_names(module: Any) -> list[str]:
     """The parameter names of a module's forward, in order."""
     parameters = inspect.signature(module.forward).parameters.values()
@@ -105,6 +77,7 @@ class TextFeed:
     limits: Limits = TEXT_LIMITS
 
     def load(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """Makes the stimuli [start, stop) ready; returns their lengths, and groups of which only members may share a batch."""
         lengths = self.encoded.lengths[start:stop]
         return lengths, np.zeros_like(lengths) if self.pads else lengths
 
@@ -113,9 +86,11 @@ class TextFeed:
         return self.encoded.ids[self.encoded.offsets[where] : self.encoded.offsets[where + 1]]
 
     def collate(self, members: np.ndarray) -> Batch:
+        """One batch of loaded stimuli."""
         return self._batch(members, [self.ids(int(m)) for m in members])
 
     def probe(self) -> Batch:
+        """Two copies of the start of one stimulus: enough to see the shapes."""
         where = int(np.argmin(self.encoded.lengths))
         return self._batch(np.array([where, where]), [self.ids(where)[:8]] * 2)
 
@@ -142,10 +117,12 @@ class TextFeed:
         return Batch(members, inputs, width, lambda t: None if even or t != width else lengths, self.left)
 
     def special(self, where: int, length: int) -> np.ndarray | None:
+        """Which of the `length` positions of a stimulus are special tokens, or None when none is."""
         marks = self.encoded.special[self.encoded.offsets[where] : self.encoded.offsets[where + 1]]
         return marks if len(marks) == length else None
 
     def describe(self) -> dict[str, Any]:
+        """What the manifest records about the inputs."""
         return {**self.encoded.record, "padding": "left" if self.left else "right", "mixes_lengths": self.pads}
 
 
@@ -167,6 +144,7 @@ class ArrayFeed:
     _loaded: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
 
     def load(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """Makes the stimuli [start, stop) ready; returns their lengths, and groups of which only members may share a batch."""
         self._loaded = {where: self.prepare(where) for where in range(start, stop)}
         shapes = [tuple(x.shape) for x in self._loaded.values()]
         if self.pads:
@@ -177,9 +155,11 @@ class ArrayFeed:
         return np.array(lengths, np.int64), np.array([codes[shape] for shape in shapes], np.int64)
 
     def collate(self, members: np.ndarray) -> Batch:
+        """One batch of loaded stimuli."""
         return self._batch(members, [self._loaded[int(m)] for m in members])
 
     def probe(self) -> Batch:
+        """Two copies of the start of one stimulus: enough to see the shapes."""
         first = self.prepare(0)
         return self._batch(np.array([0, 0]), [first, first])
 
@@ -210,6 +190,7 @@ class ArrayFeed:
         return Batch(members, {self.main: waves, "attention_mask": mask}, width, real)
 
     def special(self, where: int, length: int) -> np.ndarray | None:
+        """Which of the `length` positions of a stimulus are special tokens, or None when none is."""
         if not self.prefix or length != self.prefixed:
             return None
         marks = np.zeros(length, bool)
@@ -217,7 +198,11 @@ class ArrayFeed:
         return marks
 
     def describe(self) -> dict[str, Any]:
+        """What the manifest records about the inputs."""
         return {"input": self.stimuli.kind, "argument": self.main, "mixes_lengths": self.pads, **self.note}
+
+
+Feed = TextFeed | ArrayFeed
 
 
 def feed_for(model: Model, stimuli: Stimuli, *, max_length: int | None, special: str, padding_side: str) -> Feed:
@@ -331,7 +316,7 @@ def _sound_feed(model: Model, stimuli: Stimuli, names: list[str]) -> ArrayFeed:
     pads = main == "input_values" and norm == "layer" and lengths_of is not None and "attention_mask" in names
     feed = ArrayFeed(stimuli, main, prepare, "frame", pads=pads, limits=SOUND_LIMITS)
     if pads:
-        feed.frames = partial(_frames, lengths_of)
+        feed.frames = partial(_frames, cast(Callable[[Tensor], Tensor], lengths_of))
     feed.note = {"processor": None if processor is None else type(processor).__name__, "sampling_rate": expected, "feat_extract_norm": norm}
     return feed
 

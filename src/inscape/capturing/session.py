@@ -15,7 +15,7 @@ from inscape.capturing.batches import Limits, batches, shard_size, shards
 from inscape.capturing.collect import Collector, Output
 from inscape.capturing.fidelity import measure_drift
 from inscape.capturing.guard import PrecisionGuard
-from inscape.capturing.inputs import Feed, feed_for
+from inscape.capturing.inputs import ArrayFeed, Feed, feed_for
 from inscape.capturing.positions import PositionRule
 from inscape.capturing.probe import check_texts, count_rows, find_prefix, move, plan_outputs, run_probe, wanted_sites
 from inscape.capturing.stimuli import Stimuli
@@ -77,6 +77,8 @@ class Session:
             check_texts(self.feed, self._whole, neediest.minimum, neediest.name)
         probed = run_probe(model, self.feed, wanted, trunk_only=self.trunk_only)
         find_prefix(model, self.feed, probed, probe)
+        if settings.special != "keep" and isinstance(self.feed, ArrayFeed) and not self.feed.prefix:
+            raise StimuliError(f"special={settings.special!r} has nothing to leave out: {model.name} has no class token")
         self._auto = settings.dtype == "auto"
         self.outputs, flagged = plan_outputs(
             wanted, probed, self.rule, self.feed, None if self._auto else _dtype(settings.dtype), probe.length
