@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from inscape.errors import DegenerateInputError, nearest
 from inscape.summaries.base import Summary
 from inscape.summaries.blocks import gram, unit_rows
 
-Kernel = Literal["linear", "cosine"]
+KERNELS = ("linear", "cosine")
 
 
 class Gram(Summary):
@@ -34,15 +34,15 @@ class Gram(Summary):
         self.kernel = kernel
 
     @classmethod
-    def of(cls, X: Any, kernel: Kernel = "linear") -> Gram:
+    def of(cls, X: Any, kernel: str = "linear") -> Gram:
         """The kernel matrix of rows X [n, d].
 
         Raises:
             DegenerateInputError: a row is zero (cosine), the rows hold NaN or infinity, or the kernel is unknown.
         """
         rows = as_rows(X)
-        if kernel not in get_args(Kernel):
-            raise DegenerateInputError(f"unknown kernel {kernel!r}; nearest: {nearest(kernel, get_args(Kernel))}")
+        if kernel not in KERNELS:
+            raise DegenerateInputError(f"unknown kernel {kernel!r}; nearest: {nearest(kernel, KERNELS)}")
         wide = rows.double() if rows.device.type != "mps" else rows.cpu().double()
         ready = wide - wide.mean(0) if kernel == "linear" else unit_rows(wide, rows, "the cosine kernel needs rows that are not zero")
         return cls(gram(ready.to(compute_dtype(rows.dtype)).T), kernel)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from inscape.errors import DegenerateInputError, TooFewStimuliError, nearest
 from inscape.summaries.base import Summary
 from inscape.summaries.blocks import unit_rows
 
-NeighborMetric = Literal["euclidean", "cosine"]
+NEIGHBOR_METRICS = ("euclidean", "cosine")
 
 # Scores held at a time, and gathered candidate rows held at a time: both stay near the caches.
 TILE_BYTES = 16 * 2**20
@@ -51,7 +51,7 @@ class Neighbors(Summary):
         cls,
         X: Any,
         k: int,
-        metric: NeighborMetric = "euclidean",
+        metric: str = "euclidean",
         *,
         center: bool = True,
         slack: int = 8,
@@ -76,8 +76,8 @@ class Neighbors(Summary):
         rows = as_rows(X)
         if rows.shape[0] <= k:
             raise TooFewStimuliError(f"{k} neighbors need at least {k + 1} rows, got X of shape {tuple(rows.shape)}; use a smaller k")
-        if metric not in get_args(NeighborMetric):
-            raise DegenerateInputError(f"unknown metric {metric!r}; nearest: {nearest(metric, get_args(NeighborMetric))}")
+        if metric not in NEIGHBOR_METRICS:
+            raise DegenerateInputError(f"unknown metric {metric!r}; nearest: {nearest(metric, NEIGHBOR_METRICS)}")
         points = _Points(rows, metric, center)
         chosen = None if queries is None else as_tensor(queries).long().to(rows.device)
         asked = torch.arange(rows.shape[0], device=rows.device) if chosen is None else chosen
@@ -212,6 +212,11 @@ class _Points:
         wide = self.rows.double()
         return unit_rows(wide - wide.mean(0) if self.center else wide, self.rows, "cosine neighbors need rows that are not zero").to(dtype)
 
+    @property
+    def exact(self) -> Tensor:
+        """The rows whose differences are distances: the given ones for euclidean, since centering would round them."""
+        return self.rows.to(compute_dtype(self.rows.dtype)) if self.metric == "euclidean" else self.ready
+
     @cached_property
     def half(self) -> Tensor:
         """Half of the squared length of each row."""
@@ -270,7 +275,7 @@ class _Points:
 
     def _lengths(self, block: Tensor, ids: Tensor) -> Tensor:
         """Distances of the block's rows to their candidates, from differences."""
-        Z = self.ready
+        Z = self.exact
         size = max(1, TILE_BYTES // (ids.shape[1] * Z.shape[1] * Z.element_size()))
         parts: list[Tensor] = []
         for rows, others in zip(block.split(size), ids.split(size), strict=True):

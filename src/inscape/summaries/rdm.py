@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from inscape.arrays import as_rows, as_tensor, compute_dtype, row_blocks
+from inscape.arrays import as_rows, as_tensor, row_blocks
 from inscape.errors import DegenerateInputError, nearest
 from inscape.summaries.base import Summary
 from inscape.summaries.blocks import unit_rows
 
-RDMMetric = Literal["correlation", "cosine", "euclidean", "squared_euclidean"]
+RDM_METRICS = ("correlation", "cosine", "euclidean", "squared_euclidean")
 
 # Squared distances this far below the squared lengths have lost six digits in the kernel and are taken from differences instead.
 CANCELLED = 1e-6
@@ -27,7 +27,9 @@ class RDM(Summary):
     Metrics: `correlation` 1 − r across units, `cosine` 1 − cos, `euclidean` ‖a − b‖, and `squared_euclidean` ‖a − b‖² / d (the mean squared
     difference per unit, as rsatoolbox has it).
 
-    Cost: n² d / 2 multiplications; 4 or 8 bytes for each of the n(n − 1)/2 pairs, one block of rows beside them.
+    Values are fp64 whatever the input: rows of few kinds (labels, one-hot codes) have pairs that are equal in truth and must stay tied.
+
+    Cost: n² d / 2 multiplications; 8 bytes for each of the n(n − 1)/2 pairs, one block of rows beside them.
 
     Example:
         >>> rdm = RDM.of(X, metric="correlation")   # [n, d]
@@ -42,7 +44,7 @@ class RDM(Summary):
         self.metric = metric
 
     @classmethod
-    def of(cls, X: Any, metric: RDMMetric = "correlation") -> RDM:
+    def of(cls, X: Any, metric: str = "correlation") -> RDM:
         """The dissimilarities of rows X [n, d].
 
         Raises:
@@ -50,17 +52,14 @@ class RDM(Summary):
             DegenerateInputError: a row is constant (correlation) or zero (cosine), the rows hold NaN or infinity, or the metric is unknown.
         """
         rows = as_rows(X, minimum=2)
-        if metric not in get_args(RDMMetric):
-            raise DegenerateInputError(f"unknown metric {metric!r}; nearest: {nearest(metric, get_args(RDMMetric))}")
-        dtype = compute_dtype(rows.dtype)
+        if metric not in RDM_METRICS:
+            raise DegenerateInputError(f"unknown metric {metric!r}; nearest: {nearest(metric, RDM_METRICS)}")
         wide = rows.double() if rows.device.type != "mps" else rows.cpu().double()
         if metric == "correlation":
             wide = unit_rows(wide - wide.mean(1, keepdim=True), rows, "correlation distance needs rows that vary across units")
         elif metric == "cosine":
             wide = unit_rows(wide, rows, "cosine distance needs rows that are not zero")
-        else:
-            wide = wide - wide.mean(0)
-        values = (_angles if metric in ("correlation", "cosine") else _squares)(wide.to(dtype))
+        values = _angles(wide) if metric in ("correlation", "cosine") else _squares(wide)
         if metric == "squared_euclidean":
             values /= rows.shape[1]
         elif metric == "euclidean":
@@ -90,18 +89,23 @@ class RDM(Summary):
 
     @cached_property
     def ranks(self) -> Float[Tensor, " pairs"]:
-        """Mid-ranks of the values (ties share their mean rank, from 1), in fp64; one sort, kept."""
-        return mid_ranks(self.values)
+        """Mid-ranks of the values (ties share their mean rank, from 1), in fp64; values within rounding are ties; one sort, kept."""
+        return mid_ranks(self.values, self._rounding)
 
     def weighted_ranks(self, pair_weights: Float[Tensor, " pairs"]) -> Float[Tensor, " pairs"]:
         """Mid-ranks when each pair counts `pair_weights` times: the weight below plus half of the tied weight plus ½."""
         order = torch.argsort(self.values)
-        starts, group = _tie_groups(self.values[order])
+        starts, group = _tie_groups(self.values[order], self._rounding)
         weight = pair_weights.double()[order]
         tied = torch.zeros(starts.shape[0], dtype=torch.float64).index_add_(0, group, weight)
         ranks = torch.empty_like(weight)
         ranks[order] = (tied.cumsum(0) - tied / 2 + 0.5)[group]
         return ranks
+
+    @property
+    def _rounding(self) -> float:
+        """How far apart equal dissimilarities come out: a few units in the last place of the largest."""
+        return 32 * torch.finfo(self.values.dtype).eps * float(self.values.abs().max()) if self.values.numel() else 0.0
 
     def pair_weights(self, weights: Float[Tensor, " n"], source: Int[Tensor, " n"] | None = None) -> Float[Tensor, " pairs"]:
         """Products w_i w_j for every pair, 0 where both rows come from one `source`; n² / 2."""
@@ -111,20 +115,20 @@ class RDM(Summary):
         )
 
 
-def mid_ranks(values: Float[Tensor, " m"]) -> Float[Tensor, " m"]:
-    """Ranks from 1 in fp64; tied values share the mean of their ranks. One sort."""
+def mid_ranks(values: Float[Tensor, " m"], tolerance: float = 0.0) -> Float[Tensor, " m"]:
+    """Ranks from 1 in fp64; values that follow each other within `tolerance` are tied and share the mean of their ranks. One sort."""
     order = torch.from_numpy(np.argsort(values.cpu().numpy()))
-    starts, group = _tie_groups(values.cpu()[order])
+    starts, group = _tie_groups(values.cpu()[order], tolerance)
     ends = torch.cat([starts[1:], starts.new_tensor([values.shape[0]])])
     ranks = torch.empty(values.shape[0], dtype=torch.float64)
     ranks[order] = (0.5 * (starts + ends + 1).double())[group]
     return ranks.to(values.device)
 
 
-def _tie_groups(ascending: Tensor) -> tuple[Tensor, Tensor]:
-    """Where each run of equal values starts, and the run of every position."""
+def _tie_groups(ascending: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
+    """Where each run of tied values starts, and the run of every position."""
     first = torch.ones(ascending.shape[0], dtype=torch.bool)
-    first[1:] = ascending[1:] != ascending[:-1]
+    first[1:] = ascending.diff() > tolerance
     return first.nonzero().squeeze(1), first.cumsum(0) - 1
 
 
@@ -154,17 +158,17 @@ def _angles(Z: Tensor) -> Tensor:
     return values
 
 
-def _squares(Z: Tensor) -> Tensor:
-    """Squared Euclidean distances of centered rows, condensed."""
-    n = Z.shape[0]
+def _squares(rows: Tensor) -> Tensor:
+    """Squared Euclidean distances, condensed: from products of centered rows, and from differences where those cancel."""
+    Z, n = rows - rows.mean(0), rows.shape[0]
     values, end = Z.new_empty(n * (n - 1) // 2), 0
     lengths = Z.square().sum(1)
     for block in row_blocks(n, n, Z.element_size()):
         sums = lengths[block].unsqueeze(1) + lengths[block.start :]
         tile = (sums - 2 * Z[block] @ Z[block.start :].T).clamp_(min=0)
-        close = (tile < CANCELLED * sums).nonzero()
+        close = (tile <= CANCELLED * sums).nonzero()
         for part in close.split(4096):
-            difference = Z[block.start + part[:, 0]] - Z[block.start + part[:, 1]]
+            difference = rows[block.start + part[:, 0]] - rows[block.start + part[:, 1]]
             tile[part[:, 0], part[:, 1]] = difference.square().sum(1)
         for i in range(min(block.stop, n - 1) - block.start):
             start, end = end, end + n - 1 - block.start - i

@@ -39,7 +39,7 @@ def test_class_moments_split_the_total_scatter() -> None:
 @pytest.mark.parametrize("sigma", [0.0, 0.1, 0.5, 2.0])
 def test_class_spread_gives_the_reference_variability(sigma: float, measure_inputs: ModuleType, reference: Callable[[str], Any]) -> None:
     rows, y, _ = measure_inputs.etf_classes(sigma=sigma)
-    want = reference("measure")["results"][f"nc/etf_C10_D64_sigma{sigma}"]
+    want = reference("measure")["results"]["nc"][f"etf_C10_D64_sigma{sigma}"]
     parts = [ClassMoments.of(rows[i::3], y[i::3]) for i in range(3)]
     classes = parts[0].merge(parts[1]).merge(parts[2])
     spread, means = classes.within_trace / classes.counts, classes.means

@@ -83,7 +83,7 @@ def test_rotated_dominant_direction_keeps_its_tail_in_narrow_input() -> None:
     assert needs_double(X) and not needs_double(X, used=1) and not needs_double(torch.randn(500, 8))
     assert needs_double(torch.randn(3, 8).double()) and not needs_double(torch.randn(1, 8))
     np.testing.assert_allclose(Moments.of(X).singular_values, truth, rtol=1e-5)
-    assert abs(float(Moments.of(X, precise=False).singular_values[-1]) / truth[-1] - 1) > 1e-3
+    assert abs(float(Moments.of(X, precise=False).singular_values[-1]) / truth[-1] - 1) > 1e-4
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -55,29 +55,32 @@ def test_near_duplicates_keep_their_distance() -> None:
 
 
 def test_ranks_are_mid_ranks() -> None:
-    rdm = RDM.of(rng.integers(0, 3, (40, 4)) + np.arange(4), "squared_euclidean")
-    truth = rankdata(rdm.values)
+    rows = rng.integers(0, 3, (40, 4)) + np.arange(4)
+    rdm = RDM.of(rows, "squared_euclidean")
+    truth = rankdata(pdist(rows, "sqeuclidean"))  # whole numbers, so ties are exact
     assert len(np.unique(truth)) < len(truth) / 4
     np.testing.assert_array_equal(rdm.ranks, truth)
     np.testing.assert_array_equal(mid_ranks(torch.tensor([2.0, 1.0, 2.0])), [2.5, 1, 2.5])
     order = rng.permutation(40)
-    np.testing.assert_array_equal(rdm.take(order).ranks, RDM.of(np.ones((40, 4)) * 0 + rdm_rows(rdm, order), "squared_euclidean").ranks)
+    np.testing.assert_array_equal(rdm.take(order).ranks, squareform(squareform(truth)[np.ix_(order, order)]))
 
 
-def rdm_rows(rdm: RDM, order: np.ndarray) -> np.ndarray:
-    """Rows whose squared distances order like those of the taken matrix: classical scaling."""
-    D = rdm.square().numpy()[np.ix_(order, order)]
-    H = np.eye(len(D)) - 1 / len(D)
-    values, vectors = np.linalg.eigh(-0.5 * H @ D @ H)
-    return np.round(vectors[:, -4:] * np.sqrt(values[-4:].clip(0)), 9)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("metric", ["correlation", "cosine", "euclidean", "squared_euclidean"])
+def test_pairs_that_are_equal_in_truth_are_tied(metric: Any, dtype: Any) -> None:
+    labels = np.arange(70) % 7
+    rows = (np.eye(7)[labels] + 0.1).astype(dtype)  # one-hot codes, as a model of categories has them
+    same = squareform((labels[:, None] == labels).astype(int) - np.eye(70, dtype=int)).astype(bool)
+    np.testing.assert_array_equal(RDM.of(rows, metric).ranks, rankdata(~same))
 
 
 def test_weighted_ranks_are_ranks_of_repeated_pairs() -> None:
-    rdm = RDM.of(rng.integers(0, 3, (12, 4)) + np.arange(4), "euclidean")
-    weights = torch.as_tensor(rng.integers(0, 4, rdm.values.shape[0]).astype(float))
-    repeated = np.repeat(rdm.values.numpy(), weights.long().numpy())
+    rows = rng.integers(0, 3, (12, 4)) + np.arange(4)
+    rdm, truth = RDM.of(rows, "euclidean"), pdist(rows)
+    weights = torch.as_tensor(rng.integers(0, 4, truth.shape[0]).astype(float))
+    repeated = np.repeat(truth, weights.long().numpy())
     ranks = dict(zip(repeated, rankdata(repeated), strict=True))
-    for value, weight, rank in zip(rdm.values.numpy(), weights, rdm.weighted_ranks(weights), strict=True):
+    for value, weight, rank in zip(truth, weights, rdm.weighted_ranks(weights), strict=True):
         if weight > 0:
             assert float(rank) == pytest.approx(ranks[value])
 
@@ -99,7 +102,7 @@ def test_rdm_says_what_is_wrong() -> None:
     with pytest.raises(DegenerateInputError, match=r"rows that are not zero; 2 of 60 rows do not \(row 4, 9\)"):
         RDM.of(flat, "cosine")
     with pytest.raises(DegenerateInputError, match=r"unknown metric 'corr'; nearest: 'correlation'"):
-        RDM.of(X, "corr")  # type: ignore[arg-type]
+        RDM.of(X, "corr")
     with pytest.raises(TooFewStimuliError, match="at least 2 are needed"):
         RDM.of(X[:1])
     with pytest.raises(DegenerateInputError, match="for draws with replacement use pair_weights"):
@@ -109,12 +112,12 @@ def test_rdm_says_what_is_wrong() -> None:
 def test_gram_is_the_centered_kernel() -> None:
     H = np.eye(60) - 1 / 60
     for kernel, rows in (("linear", X), ("cosine", X / np.linalg.norm(X, axis=1, keepdims=True))):
-        K = Gram.of(X, kernel)  # type: ignore[arg-type]
+        K = Gram.of(X, kernel)
         np.testing.assert_allclose(K.centered, H @ rows @ rows.T @ H, atol=1e-11)
         np.testing.assert_allclose(K.take(np.array([3, 1])).values, K.values[[3, 1]][:, [3, 1]])
     assert Gram.of(X).n == 60
     with pytest.raises(DegenerateInputError, match="unknown kernel 'rbf'"):
-        Gram.of(X, "rbf")  # type: ignore[arg-type]
+        Gram.of(X, "rbf")
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
@@ -178,7 +181,7 @@ def test_neighbors_say_what_is_wrong() -> None:
     with pytest.raises(DegenerateInputError, match="k must be at least 1, got 0"):
         Neighbors.of(X, 0)
     with pytest.raises(DegenerateInputError, match="unknown metric 'cosinus'; nearest: 'cosine'"):
-        Neighbors.of(X, 3, "cosinus")  # type: ignore[arg-type]
+        Neighbors.of(X, 3, "cosinus")
     with pytest.raises(DegenerateInputError, match=r"rows that are not zero; 1 of 61 rows do not \(row 60\)"):
         Neighbors.of(np.r_[X, np.zeros((1, 8))], 3, "cosine", center=False)
     graph = Neighbors.of(X, 3)
