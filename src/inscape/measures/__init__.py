@@ -6,9 +6,13 @@ Every measure is a function of this module: `ix.measures.linear_cka(X, Y)`. `nam
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from inscape.errors import UnknownMeasureError
 from inscape.measures.registry import all_measures, get, names, table
+
+if TYPE_CHECKING:
+    from inscape.measures.verbs import compare, measure, plan
 
 __all__ = ["all_measures", "compare", "get", "measure", "names", "plan", "table"]
 

@@ -10,7 +10,7 @@ import numpy as np
 from inscape.errors import InscapeError
 from inscape.measures.base import Measure
 from inscape.measures.inputs import check_sources, column_of, sources_of
-from inscape.measures.uncertainty import Uncertainty, status_of
+from inscape.measures.uncertainty import Uncertainty, noted, status_of
 from inscape.results import Curve
 from inscape.stats import (
     benjamini_hochberg,
@@ -101,13 +101,14 @@ def _site(
                 rows.append({**base, "measure": one.label, "status": "failed", "reason": f"{one.label} needs labels: pass labels=, a column name or one per row"})
                 continue
             try:
-                value = one.settle(_pick(summaries.full, bound[one.label]), (site.all(),) if site.held else None)
+                with noted() as notes:
+                    value = one.settle(_pick(summaries.full, bound[one.label]), (site.all(),) if site.held else None)
             except InscapeError as error:
                 status, reason = status_of(error)
                 rows.append({**base, "measure": one.label, "status": status, "reason": reason})
                 continue
             point[one.label] = float(value)
-            row = {**base, "measure": one.label, "value": float(value)}
+            row = {**base, "measure": one.label, "value": float(value), "reason": notes[0] if notes else None}
             if one.labeled and isinstance(labels, str):
                 row["label"] = labels
             rows.append(row)
@@ -119,8 +120,9 @@ def _site(
         if assigned is not None:
             _intervals(summaries, [one for one in usable if one.label in headline], bound, headline, uncertainty, int(assigned.max()) + 1)
         elif uncertainty.interval is not None:
+            why = "a bootstrap's copies of rows bias measures of one system; use 'jackknife'" if uncertainty.interval == "bootstrap" else "one source"
             for row in headline.values():
-                row["interval_method"] = "none: one source"
+                row["interval_method"] = f"none: {why}"
         if uncertainty.null is not None and row_labels is not None:
             for one in usable:
                 if one.labeled and one.label in headline:
@@ -148,7 +150,8 @@ def _intervals(
             if one.label in reasons:
                 continue
             try:
-                estimates[one.label].append(float(one.settle(_pick(reduced, bound[one.label]))))
+                with noted():
+                    estimates[one.label].append(float(one.settle(_pick(reduced, bound[one.label]))))
             except InscapeError as error:
                 reasons[one.label] = f"none: without one group, {error}"
     for one in measures:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from inscape.errors import InscapeError
 from inscape.measures.base import Measure
+from inscape.measures.uncertainty import noted
 from inscape.summaries.blocks import needs_double
 from inscape.summaries.cross import CrossMoments
 from inscape.summaries.moments import Moments
@@ -34,6 +35,8 @@ class Scored:
     left_out_error: str | None = None
     null: list[float] = field(default_factory=list)
     null_error: str | None = None
+    draws: list[float] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 Scores = dict[tuple[Pair, str], Scored]
@@ -69,7 +72,9 @@ class PairRun:
         """Evaluates for all rows; an error becomes the entry's."""
         entry = self.score(pair, measure)
         try:
-            entry.value = float(compute())
+            with noted() as notes:
+                entry.value = float(compute())
+            entry.notes = notes
         except InscapeError as error:
             entry.error = error
 
@@ -78,7 +83,8 @@ class PairRun:
         entry = self.score(pair, measure)
         if entry.error is None and entry.left_out_error is None:
             try:
-                entry.left_out.append(float(compute()))
+                with noted():
+                    entry.left_out.append(float(compute()))
             except InscapeError as error:
                 entry.left_out_error = str(error)
 
@@ -87,7 +93,8 @@ class PairRun:
         entry = self.score(pair, measure)
         if entry.error is None and entry.null_error is None:
             try:
-                entry.null.append(float(compute()))
+                with noted():
+                    entry.null.append(float(compute()))
             except InscapeError as error:
                 entry.null_error = str(error)
 
@@ -189,6 +196,21 @@ def _moment_block(run: PairRun, pairs: Sequence[Pair], measures: Sequence[Measur
             broken = CrossMoments.of(X, Y, x=own[pair[0]], y=own[pair[1]], precise=precise)
             for one in measures:
                 run.shuffled(pair, one, lambda one=one, broken=broken, X=X, Y=Y: one.settle(_injected(one, broken), (X, Y)))
+
+
+def run_weighted(run: PairRun, measures: Sequence[Measure], weights: np.ndarray, sources: np.ndarray) -> None:
+    """Bootstrap values of the measures that have a weighted form; the others say why they have none."""
+    source = torch.from_numpy(np.unique(sources, return_inverse=True)[1])
+    draws = torch.from_numpy(weights)
+    for pair in run.pairs:
+        for one in measures:
+            entry = run.score(pair, one)
+            if entry.error is not None:
+                continue
+            if one.weighted is None:
+                entry.left_out_error = f"{one.label} is biased under a bootstrap, whose copies of a row pair with themselves; use interval='jackknife'"
+                continue
+            entry.draws = one.weighted(run.sites[pair[0]].all(), run.sites[pair[1]].all(), draws, source).tolist()
 
 
 def run_row_sets(run: PairRun, measures: Sequence[Measure], sizes: Callable[[SiteRows], int]) -> None:

@@ -12,9 +12,9 @@ from inscape.errors import InscapeError, StoreMismatchError, TooFewStimuliError
 from inscape.measures.base import Measure
 from inscape.measures.inputs import check_sources, sources_of
 from inscape.measures.one_system import Row, correct
-from inscape.measures.pair_values import Pair, PairRun, Scored, run_moments, run_row_sets, run_tiles
+from inscape.measures.pair_values import Pair, PairRun, Scored, run_moments, run_row_sets, run_tiles, run_weighted
 from inscape.measures.uncertainty import Uncertainty, status_of
-from inscape.stats import jackknife_groups, jackknife_interval, permutations
+from inscape.stats import bootstrap_interval, bootstrap_weights, jackknife_groups, jackknife_interval, permutations
 from inscape.store import View, pair_rows
 from inscape.summaries.cross import CrossMoments
 from inscape.summaries.plan import EIGENVECTORS, SINGULAR_VALUES, Plan, Step, choose_groups, machine_rate
@@ -185,6 +185,8 @@ def compare_matched(
         else:
             classes = {cls for one in chosen for cls in _classes(one)}
             run_row_sets(run, chosen, lambda rows, classes=classes: sum(row_set_bytes(cls, rows.n) for cls in classes))
+        if uncertainty.interval == "bootstrap":
+            run_weighted(run, chosen, bootstrap_weights(labels, uncertainty.draws, seed=uncertainty.seed), labels)
         scores |= run.scores
     rows: list[tuple[Row, np.ndarray | None]] = []
     for one in measures:
@@ -265,9 +267,13 @@ def _row(
 ) -> tuple[Row, np.ndarray | None]:
     if entry.error is not None or entry.value is None:
         return _failed(base, entry.error or TooFewStimuliError(f"{one.label} was not computed")), None
-    row = base | {"value": entry.value}
+    row = base | {"value": entry.value} | ({"reason": entry.notes[0]} if entry.notes else {})
     if entry.left_out_error is not None:
-        row["interval_method"] = f"none: without one group, {entry.left_out_error}"
+        without = "" if uncertainty.interval == "bootstrap" else "without one group, "
+        row["interval_method"] = f"none: {without}{entry.left_out_error}"
+    elif entry.draws:
+        interval = bootstrap_interval(entry.draws, level=uncertainty.level)
+        row |= {"low": interval.low, "high": interval.high, "interval_method": interval.method}
     elif len(entry.left_out) > 1:
         bounds = one.facts.limits(matched.n, min(base["d"], base["d_b"]))
         interval = jackknife_interval(entry.value, entry.left_out, level=uncertainty.level, bounds=bounds)

@@ -7,17 +7,16 @@ import pkgutil
 import sys
 import warnings
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from inscape.errors import InscapeWarning, UnknownMeasureError, nearest
-
-if TYPE_CHECKING:
-    from inscape.measures.base import Measure
+from inscape.measures.definition import Measure
+from inscape.measures.facts import ordered
 
 GROUP = "inscape.measures"
 _PACKAGE = "inscape.measures"
 # Names that the package itself uses; a measure of that name could not be reached.
-_RESERVED = frozenset({"measure", "compare", "plan", "get", "names", "all_measures", "table", "base", "facts", "registry"})
+_RESERVED = frozenset({"measure", "compare", "plan", "get", "names", "all_measures", "table", "base", "definition", "facts", "registry"})
 
 _measures: dict[str, Measure] = {}
 _discovered: list[str] = []
@@ -82,8 +81,6 @@ def all_measures() -> list[Measure]:
 
 def table() -> list[dict[str, Any]]:
     """One row per measure for the docs, the command line and the glossary of a report."""
-    from inscape.measures.facts import ordered
-
     return [
         {
             "name": measure.name,

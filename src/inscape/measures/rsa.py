@@ -12,6 +12,11 @@ from inscape.errors import DegenerateInputError
 from inscape.measures.base import measure
 from inscape.summaries import RDM
 from inscape.summaries.base import Need
+from inscape.summaries.weighted import weighted_spearman
+
+
+def _weighted_spearman(X: Tensor, Y: Tensor, weights: Tensor, source: Tensor) -> Tensor:
+    return weighted_spearman(RDM.of(X), RDM.of(Y), weights, source)
 
 
 @measure(
@@ -24,6 +29,7 @@ from inscape.summaries.base import Need
     undefined={"constant"},
     minimum=4,
     null="0 for independent representations",
+    weighted=_weighted_spearman,
 )
 def rsa_spearman(x: Annotated[RDM, Need(metric="correlation")], y: Annotated[RDM, Need(metric="correlation")]) -> float:
     r"""The rank correlation of two representational dissimilarity matrices: 1 when both order all pairs of stimuli alike.

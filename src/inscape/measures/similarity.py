@@ -4,9 +4,24 @@ from __future__ import annotations
 
 import math
 
+from torch import Tensor
+
 from inscape.errors import DegenerateInputError
 from inscape.measures.base import measure
 from inscape.summaries import GramProducts
+from inscape.summaries.weighted import WeightedKernel, weighted_hsic_biased, weighted_hsic_unbiased
+
+
+def _weighted_cka(X: Tensor, Y: Tensor, weights: Tensor, source: Tensor) -> Tensor:
+    K, L = WeightedKernel(X, source), WeightedKernel(Y, source)
+    xy, xx, yy = (weighted_hsic_biased(a, b, weights) for a, b in ((K, L), (K, K), (L, L)))
+    return xy / (xx * yy).sqrt()
+
+
+def _weighted_debiased(X: Tensor, Y: Tensor, weights: Tensor, source: Tensor) -> Tensor:
+    K, L = WeightedKernel(X, source), WeightedKernel(Y, source)
+    xy, xx, yy = (weighted_hsic_unbiased(a, b, weights) for a, b in ((K, L), (K, K), (L, L)))
+    return xy / (xx * yy).sqrt()
 
 
 @measure(
@@ -18,6 +33,7 @@ from inscape.summaries import GramProducts
     symmetric=True,
     minimum=3,
     null="grows with d/n: .66 at n = 256, d = 512 for independent Gaussian rows",
+    weighted=_weighted_cka,
 )
 def linear_cka(pair: GramProducts) -> float:
     r"""The similarity of two representations' stimulus kernels: 1 when they are equal up to rotation, shift and scale.
@@ -66,6 +82,7 @@ def linear_cka(pair: GramProducts) -> float:
     symmetric=True,
     minimum=4,
     null="0 for independent representations",
+    weighted=_weighted_debiased,
 )
 def linear_cka_debiased(pair: GramProducts) -> float:
     r"""Linear CKA with each term estimated without bias, so that independent representations score 0 at any width.

@@ -281,13 +281,13 @@ def alpha_req(moments: Moments, *, first: int = 11, last: int = 100) -> float:
     return -float((x * y).sum() / (x * x).sum())
 
 
-def _window(n: int, d: int, first: int, last: int) -> tuple[int, int]:
+def _window(n: float, d: int, first: int, last: int) -> tuple[int, int]:
     """The ranks of the fit, at least 20 of them."""
-    stop = min(last, d, n - 1)
+    stop = min(last, d, int(n) - 1)
     if first < 1 or stop - first + 1 < 20:
         text = (
             f"the fit uses ranks {first} to min({last}, d, n - 1) = {stop}, which is {max(0, stop - first + 1)} ranks for an input of "
-            f"shape [{n}, {d}]; at least 20 are needed"
+            f"shape [{n:g}, {d}]; at least 20 are needed"
         )
         if first >= 1 and n - 1 < min(d, last):
             raise TooFewStimuliError(text + f": use {first + 20} or more rows")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from inscape.errors import DegenerateInputError, InscapeError, StoreMismatchError, TooFewStimuliError
+from inscape.errors import DegenerateInputError, InscapeError, InscapeWarning, StoreMismatchError, TooFewStimuliError
 
 NULLS = ("permute",)
 CORRECTIONS = ("max", "holm", "bh")
@@ -60,3 +63,28 @@ def status_of(error: InscapeError) -> tuple[str, str]:
     if isinstance(error, StoreMismatchError):
         return "mismatch", str(error)
     return "failed", str(error)
+
+
+@contextmanager
+def noted() -> Iterator[list[str]]:
+    """Collects the texts of `InscapeWarning`s in place of showing them: a verb puts them into its rows and warns once."""
+    notes: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", InscapeWarning)
+        yield notes
+    for warning in caught:
+        if issubclass(warning.category, InscapeWarning):
+            notes.append(str(warning.message))
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+
+def warn_once(rows: Sequence[dict[str, Any]]) -> None:
+    """One `InscapeWarning` per measure whose rows carry a note, with the first note and how many there are."""
+    by_measure: dict[str, list[str]] = {}
+    for row in rows:
+        if row.get("status", "ok") == "ok" and row.get("reason"):
+            by_measure.setdefault(row["measure"], []).append(row["reason"])
+    for notes in by_measure.values():
+        more = f" (and {len(notes) - 1} more rows; see the column `reason`)" if len(notes) > 1 else ""
+        warnings.warn(notes[0] + more, InscapeWarning, stacklevel=3)

@@ -10,7 +10,7 @@ from inscape.errors import TooFewStimuliError
 from inscape.measures.inputs import Measures, as_measures, as_views
 from inscape.measures.one_system import measure_sites, plan_sites
 from inscape.measures.pairs import Pairs, compare_matched, failed_row, finish, match, plan_pairs, wanted_pairs
-from inscape.measures.uncertainty import Uncertainty
+from inscape.measures.uncertainty import Uncertainty, warn_once
 from inscape.results import Result
 from inscape.store import View
 from inscape.summaries.plan import Plan, memory_budget
@@ -61,6 +61,7 @@ def measure(
     views = as_views(data)
     plan = plan_sites(views, chosen, uncertainty, memory_budget(memory))
     rows = measure_sites(views, chosen, plan, labels=labels, groups=groups, uncertainty=uncertainty)
+    warn_once(rows)
     settings = {"verb": "measure", "measures": [one.label for one in chosen], "memory": plan.memory, **uncertainty.settings()}
     settings |= {"systems": _provenance(views), "labels": labels if isinstance(labels, str) else None, "seconds": time.perf_counter() - started}
     return Result(rows, settings=settings)
@@ -137,6 +138,7 @@ def compare(
         scored += compare_matched(matched, chosen, plan, route, groups=groups, uncertainty=uncertainty)
     rows = finish(scored, chosen, uncertainty)
     rows += [failed_row(left[i], right[j], one, error) for (i, j), error in refused for one in chosen]
+    warn_once(rows)
     settings = {"verb": "compare", "measures": [one.label for one in chosen], "memory": budget, **uncertainty.settings()}
     settings |= {"pairs": pairs if isinstance(pairs, str) else [list(pair) for pair in pairs], "repeats": repeats, "on": on, "sample": sample}
     settings |= {"systems": _provenance([*left, *right]), "seconds": time.perf_counter() - started}
