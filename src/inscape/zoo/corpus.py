@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sysconfig
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from jaxtyping import Integer, UInt8
 from torch import Tensor
 
-from inscape.errors import StimuliError
+from inscape.errors import InscapeWarning, StimuliError
 
 # Folders that hold tests, data tables and vendored packages: not the prose-like code a language model should see.
 _SKIPPED = {"test", "tests", "idle_test", "idlelib", "lib2to3", "site-packages", "dist-packages", "encodings", "ensurepip", "pydoc_data"}
@@ -25,6 +26,7 @@ class ByteTokenizer:
     Args:
         bos: put the start token before every text.
         padding_side: "right" or "left".
+        model_max_length: the most ids that the model reads, for those who cut texts; `None` when it has no limit.
 
     Example:
         >>> tokenizer = ByteTokenizer()
@@ -38,13 +40,13 @@ class ByteTokenizer:
     vocab_size = 258
     is_fast = False
 
-    def __init__(self, *, bos: bool = False, padding_side: str = "right") -> None:
+    def __init__(self, *, bos: bool = False, padding_side: str = "right", model_max_length: int | None = None) -> None:
         if padding_side not in ("left", "right"):
             raise ValueError(f"padding_side is {padding_side!r}; expected 'left' or 'right'")
         self.bos = bos
         self.padding_side = padding_side
         self.name_or_path = "inscape/bytes"
-        self.model_max_length = 10**9
+        self.model_max_length = model_max_length
         self.all_special_ids = [self.pad_token_id, self.bos_token_id]
         self.all_special_tokens = [self.pad_token, self.bos_token]
 
@@ -66,6 +68,7 @@ class ByteTokenizer:
         add_special_tokens: bool = True,
         return_attention_mask: bool = True,
         return_special_tokens_mask: bool = False,
+        verbose: bool = True,
     ) -> dict[str, Any]:
         """Ids, mask and, when asked for, which ids are special.
 
@@ -78,11 +81,17 @@ class ByteTokenizer:
             add_special_tokens: obey `bos`.
             return_attention_mask: add "attention_mask": 1 on real ids.
             return_special_tokens_mask: add "special_tokens_mask": 1 on padding and start ids.
+            verbose: warn when a text is longer than `model_max_length` and is not cut.
         """
         single = isinstance(text, str)
         rows = [self.encode(one, add_special_tokens) for one in ([text] if single else text)]
+        if truncation and max_length is None:
+            max_length = self.model_max_length
         if truncation and max_length is not None:
             rows = [row[:max_length] for row in rows]
+        limit, longest = self.model_max_length, max((len(row) for row in rows), default=0)
+        if verbose and limit is not None and longest > limit:
+            warnings.warn(f"a text has {longest} ids, more than the {limit} that the model reads; pass truncation=True", InscapeWarning)
         length = max((len(row) for row in rows), default=0)
         if padding == "max_length" and max_length is not None:
             length = max_length

@@ -1,0 +1,101 @@
+"""Measures along the checkpoints of a training run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from inscape.capturing import capture
+from inscape.errors import TooFewStimuliError
+from inscape.measures.base import Measure
+from inscape.measures.inputs import Measures, as_measures
+from inscape.measures.registry import get
+from inscape.measures.verbs import compare, measure
+from inscape.models import Model, load
+from inscape.results import Result
+from inscape.store import Store
+
+
+def trajectory(
+    checkpoints: Mapping[int, Any] | Iterable[tuple[int, Any]],
+    stimuli: Any,
+    *,
+    sites: str | Sequence[str],
+    measures: Measures,
+    tokens: Any = "last",
+    labels: Any = None,
+    groups: Any = None,
+    interval: str | int | None = "auto",
+    seed: int = 0,
+    system: str | None = None,
+    to: str | os.PathLike[str] | None = None,
+    **loading: Any,
+) -> Result:
+    """Measures every checkpoint of a training run on the same stimuli.
+
+    Measures of one system are taken at each site of each checkpoint. Measures of a pair compare a site with the same site of the last
+    checkpoint. Each row holds the step in `at`; of a measure that is a curve only its headline is kept.
+
+    Args:
+        checkpoints: steps with models, in any order; a model is whatever `ix.load` takes. They are asked for one by one, so a generator
+            may load or train them on the way.
+        stimuli: as for `ix.capture`.
+        sites: names or globs.
+        measures: names or measures, of one system or of a pair.
+        tokens: which positions of a text make the rows.
+        labels: a column or one label per row, for measures that need labels.
+        groups: what is independent, as for `ix.measure`.
+        interval: as for `ix.measure`.
+        seed: of the inference.
+        system: what the run is called in the result; by default the name of the first model.
+        to: a folder for the captures, one store a step; by default they stay in memory (measures of a pair need them all at the end).
+        **loading: keywords for `ix.load`, such as `tokenizer`.
+
+    Raises:
+        TooFewStimuliError: there are fewer than two checkpoints.
+        UnknownMeasureError: no measure has that name.
+
+    Example:
+        >>> runs = {1000: "my-model/step1000", 2000: "my-model/step2000"}    # doctest: +SKIP
+        >>> trajectory(runs, texts, sites="blocks.*.resid_post", measures=["effective_rank", "linear_cka_debiased"]).plot()
+    """
+    single, pairs = _by_arity(measures)
+    stores: dict[int, Store] = {}
+    found: dict[int, list[Result]] = {}
+    for step, source in _steps(checkpoints):
+        model = source if isinstance(source, Model) else load(source, **loading)
+        system = system or model.name
+        folder = None if to is None else Path(to) / f"step-{step:08d}"
+        store = capture(model, stimuli, sites=sites, tokens=tokens, to=folder, label=system, progress=False)
+        found[step] = [measure(store, single, labels=labels, groups=groups, interval=interval, seed=seed)] if single else []
+        if pairs:
+            stores[step] = store
+    if len(found) < 2:
+        raise TooFewStimuliError(f"a trajectory needs at least 2 checkpoints, got {len(found)}; pass pairs of step and model")
+    last = max(found)
+    for step, store in stores.items():
+        found[step].append(compare(store, stores[last], pairs, pairs="diagonal", groups=groups, interval=interval, seed=seed))
+    rows: list[dict[str, Any]] = []
+    for step in sorted(found):
+        for row in (row for part in found[step] for row in part.rows() if row["at"] is None):
+            against = {"system_b": f"{system}, step {last}"} if row["site_b"] else {}
+            rows.append({**row, **against, "axis": "step", "at": step})
+    settings = dict(Result.merge(part for step in sorted(found) for part in found[step]).settings)
+    settings.pop("parts", None)  # what differs between steps is how long each took
+    settings |= {"verb": "trajectory", "result": "trajectory", "measures": [one.label for one in (*single, *pairs)]}
+    settings |= {"steps": sorted(found), "sites": [sites] if isinstance(sites, str) else list(sites), "tokens": str(tokens)}
+    return Result(rows, settings=settings)
+
+
+def _steps(checkpoints: Mapping[int, Any] | Iterable[tuple[int, Any]]) -> Iterable[tuple[int, Any]]:
+    return cast("Mapping[int, Any]", checkpoints).items() if isinstance(checkpoints, Mapping) else checkpoints
+
+
+def _by_arity(measures: Measures) -> tuple[list[Measure], list[Measure]]:
+    """Measures of one system and of a pair, each checked and without repetition."""
+    asked = [measures] if isinstance(measures, (str, Measure)) else list(measures)
+    chosen = [get(one) if isinstance(one, str) else one for one in asked] or as_measures([], arity=1)
+    single, pairs = ([one for one in chosen if one.arity == arity] for arity in (1, 2))
+    return as_measures(single, arity=1) if single else [], as_measures(pairs, arity=2) if pairs else []
