@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from inscape.measures import registry
-from inscape.measures.definition import Measure, RowRoute, check_varies
+from inscape.measures.definition import Measure, RowRoute, Weighted, check_varies
 from inscape.measures.facts import HIGHER_IN_A_PAIR, Facts
 
-__all__ = ["Measure", "RowRoute", "check_varies", "measure"]
+__all__ = ["Measure", "RowRoute", "Weighted", "check_varies", "measure"]
 
 
 def measure(

@@ -53,10 +53,10 @@ def class_separation(classes: ClassMoments) -> float:
     """
     count = len(classes.labels)
     if count < 2:
-        raise DegenerateInputError(f"all {classes.n} rows have the label '{next(iter(classes.labels))}'; at least two classes are needed")
+        raise DegenerateInputError(f"all {classes.n:g} rows have the label '{next(iter(classes.labels))}'; at least two classes are needed")
     between = classes.between_trace
     within = float(classes.within_trace.sum())
     # Equal rows of a class differ from their computed mean by rounding, which is relative to where they lie.
     if within <= 1e-26 * float((classes.counts * classes.means.square().sum(1)).sum()):
-        raise DegenerateInputError(f"no class has any spread inside ({count} classes, {classes.n} rows); the ratio has no finite value")
+        raise DegenerateInputError(f"no class has any spread inside ({count} classes, {classes.n:g} rows); the ratio has no finite value")
     return between / within

@@ -51,7 +51,7 @@ def isoscore(moments: Moments) -> float:
     """
     varying(moments)
     if moments.d == 1:
-        raise DegenerateInputError(f"one unit (shape [{moments.n}, 1]) has no isotropy; at least 2 units are needed")
+        raise DegenerateInputError(f"one unit (shape [{moments.n:g}, 1]) has no isotropy; at least 2 units are needed")
     return (moments.trace**2 / moments.frobenius2 - 1) / (moments.d - 1)
 
 

@@ -138,7 +138,7 @@ def rankme(moments: Moments, *, eps: float = 1e-7) -> float:
     s = _above_rounding(moments.raw_eigenvalues).sqrt()[: min(int(moments.n), moments.d)]
     total = float(s.sum())
     if total <= 0:
-        raise DegenerateInputError(f"all {moments.n} rows are zero (shape [{moments.n}, {moments.d}])")
+        raise DegenerateInputError(f"all {moments.n:g} rows are zero (shape [{moments.n:g}, {moments.d}])")
     p = s / total + eps
     return math.exp(-float(torch.special.xlogy(p, p).sum()))
 
@@ -273,7 +273,7 @@ def alpha_req(moments: Moments, *, first: int = 11, last: int = 100) -> float:
         rank = int((moments.eigenvalues > floor).sum())
         raise DegenerateInputError(
             f"the spectrum ends at rank {rank}, inside the window of ranks {start} to {stop} "
-            f"(input [{moments.n}, {moments.d}]); set `last` to at most {rank}, or use more varied stimuli"
+            f"(input [{moments.n:g}, {moments.d}]); set `last` to at most {rank}, or use more varied stimuli"
         )
     x = torch.arange(start, stop + 1, dtype=torch.float64).log()
     y = chosen.log()
@@ -299,7 +299,7 @@ def varying(moments: Moments) -> None:
     """Raises when the rows differ by nothing, or by rounding alone."""
     scale = moments.n * float(moments.mean @ moments.mean)
     if moments.trace <= _ROUNDING**2 * scale or moments.trace <= 0:
-        raise DegenerateInputError(f"all {moments.n} rows are equal (shape [{moments.n}, {moments.d}]); there is no spectrum")
+        raise DegenerateInputError(f"all {moments.n:g} rows are equal (shape [{moments.n:g}, {moments.d}]); there is no spectrum")
 
 
 def _entropy(weights: Tensor) -> float:
