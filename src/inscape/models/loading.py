@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from inscape.errors import InscapeError, require
 from inscape.models.examples import parameters_of
 from inscape.models.model import Forward, Model
 
+_VOCABULARY = re.compile(r"^tokenizer\.json$|^vocab|^merges|\.model$|\.tiktoken$|^tokenization.*\.py$|^tekken")
+_SHARED = ("revision", "local_files_only", "token", "cache_dir", "trust_remote_code", "subfolder")
 _INPUTS = {"input_ids": "text", "pixel_values": "image", "input_values": "audio", "input_features": "audio"}
 
 
@@ -117,6 +120,13 @@ def _companion(auto: str, source: Any, options: dict[str, Any], *, required: boo
         return source
     import transformers
 
+    where = os.fspath(source)
+    if auto == "AutoTokenizer" and os.path.isdir(where) and not any(_VOCABULARY.search(name) for name in os.listdir(where)):
+        if required:
+            raise ModelNotFoundError(
+                f"the folder {where!r} holds no tokenizer: expected tokenizer.json, a vocabulary or a sentencepiece model"
+            )
+        return None  # transformers would make an empty tokenizer, which knows no token, without a word
     try:
         return getattr(transformers, auto).from_pretrained(os.fspath(source), **options)
     except Exception as error:  # a folder without one is fine unless it was asked for; each kind fails in its own way

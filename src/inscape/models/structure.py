@@ -197,13 +197,10 @@ def _attention(root: nn.Module, attn: Call, scope: list[Call], config: Any, loca
     linear = [call for call in scope if linear_like(root.get_submodule(call.path)) and call.ended <= attn.ended]
     output = _projection(linear, attn, scope)
     if output is None or output.taken is None:
-        why.update({name: "attention runs fused, without modules for its projections" for name in ("q", "k", "v", "z")})
+        why.update(dict.fromkeys("qkvz", "attention runs fused, without modules for its projections"))
         return
-    owners = [
-        root.get_submodule(output.path.rsplit(".", 1)[0]),
-        *(root.get_submodule(call.path) for call in scope if call.path in attn.path),
-    ]
-    owners += [root.get_submodule(call.path) for call in scope if any(name in call.path.rsplit(".", 1)[-1] for name in ("self", "att"))]
+    named = [call.path for call in scope if any(word in call.path.rsplit(".", 1)[-1] for word in ("self", "att"))]
+    owners = [root.get_submodule(path) for path in [*named, *_above(output.path)]]
     heads = first_number(HEADS, *owners, config)
     key_heads = first_number(KEY_HEADS, *owners, config) or heads
     width = output.taken.shape[-1]
@@ -221,7 +218,7 @@ def _attention(root: nn.Module, attn: Call, scope: list[Call], config: Any, loca
         return
     fused = split_fused(before, output.taken, heads, key_heads, getattr(config, "model_type", None))
     if fused is None:
-        why.update({name: "the projection of queries, keys and values could not be told apart" for name in ("q", "k", "v")})
+        why.update(dict.fromkeys("qkv", "the projection of queries, keys and values could not be told apart"))
         return
     path, layouts = fused
     for name, layout in zip("qkv", layouts, strict=True):
@@ -229,9 +226,15 @@ def _attention(root: nn.Module, attn: Call, scope: list[Call], config: Any, loca
         local[name] = Site("", path, layout=layout, heads=many, note="part of one fused projection, before any rotary")
 
 
+def _above(path: str) -> list[str]:
+    """The paths of all modules around one, the nearest first, the model itself ("") last."""
+    parts = path.split(".")
+    return [".".join(parts[:i]) for i in range(len(parts) - 1, -1, -1)]
+
+
 def _projection(linear: list[Call], branch: Call, scope: list[Call]) -> Call | None:
     """The affine map whose output is the branch, perhaps after a norm."""
-    for call in reversed(sorted(linear, key=lambda call: call.ended)):
+    for call in sorted(linear, key=lambda call: call.ended, reverse=True):
         if call.given is None or branch.given is None:
             continue
         if same(call.given, branch.given):
@@ -276,7 +279,7 @@ def _ends(root: nn.Module, log: Record, blocks: str, count: int, layout: Layout,
 def add_logits(root: nn.Module, log: Record, kind: Kind, found: Structure) -> None:
     """The scores that the model returns: the output of its last affine map, or its field `logits`."""
     result = log.result
-    named = hasattr(result, "logits") and isinstance(getattr(result, "logits"), Tensor)
+    named = hasattr(result, "logits") and isinstance(result.logits, Tensor)
     pick = ("logits",) if named else locate(result)
     scores = get(result, pick) if pick is not None else None
     if isinstance(scores, Tensor):
