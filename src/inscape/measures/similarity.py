@@ -69,7 +69,7 @@ def linear_cka(pair: GramProducts) -> float:
     xy, xx, yy = pair.hsic_biased()
     for value, name in ((xx, "X"), (yy, "Y")):
         if value <= 0:
-            raise DegenerateInputError(f"all {pair.n} rows of {name} are equal, so its kernel is zero")
+            raise DegenerateInputError(f"all {pair.n:g} rows of {name} are equal, so its kernel is zero")
     return min(1.0, xy / math.sqrt(xx * yy))
 
 
@@ -120,10 +120,10 @@ def linear_cka_debiased(pair: GramProducts) -> float:
     _, biased_xx, biased_yy = pair.hsic_biased()
     for value, biased, name in ((xx, biased_xx, "X"), (yy, biased_yy, "Y")):
         if biased <= 0:
-            raise DegenerateInputError(f"all {pair.n} rows of {name} are equal, so its kernel is zero")
+            raise DegenerateInputError(f"all {pair.n:g} rows of {name} are equal, so its kernel is zero")
         if value <= 1e-13 * biased:
             raise DegenerateInputError(
-                f"the unbiased self-similarity of {name} is {value:.3g} ({pair.n} rows): its rows are all equally far from each other, or "
-                "too few for their width; use more stimuli"
+                f"the unbiased self-similarity of {name} is {value:.3g} ({pair.n:g} rows): its rows are all equally far from each "
+                "other, or too few for their width; use more stimuli"
             )
     return max(-1.0, min(1.0, xy / math.sqrt(xx * yy)))
