@@ -13,9 +13,10 @@ from inscape.arrays import as_rows, row_blocks
 from inscape.errors import DegenerateInputError, StoreMismatchError
 from inscape.summaries.base import Summary
 from inscape.summaries.blocks import needs_double, shifted
-from inscape.summaries.moments import Moments, checked_weights
+from inscape.summaries.moments import Moments
 from inscape.summaries.products import GramProducts
 from inscape.summaries.spectra import nuclear_norm
+from inscape.summaries.sums import checked_weights
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from inscape.arrays import as_rows, row_blocks
 from inscape.errors import DegenerateInputError, StoreMismatchError, TooFewStimuliError
 from inscape.summaries.base import Summary
 from inscape.summaries.blocks import total_device
-from inscape.summaries.moments import checked_weights
+from inscape.summaries.sums import checked_weights
 
 
 class Directions(Summary):

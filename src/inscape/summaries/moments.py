@@ -2,49 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from inscape.arrays import as_rows, as_tensor, row_blocks
+from inscape.arrays import as_rows, row_blocks
 from inscape.errors import DegenerateInputError, StoreMismatchError
 from inscape.summaries.base import Summary
 from inscape.summaries.blocks import gram, needs_double, pilot_shift, shifted
 from inscape.summaries.spectra import descending, inverse_square_root
-
-_FIELDS = ("first", "second", "square", "fourth", "third")
-
-
-@dataclass(frozen=True)
-class PowerSums:
-    """Weighted sums over rows z = x − s, in fp64: Σz, Σzzᵀ, Σ‖z‖², Σ‖z‖⁴ and Σ‖z‖²z.
-
-    `second` may be absent (None) where only the other sums are followed.
-    """
-
-    n: float
-    first: Tensor
-    second: Tensor | None
-    square: Tensor
-    fourth: Tensor
-    third: Tensor
-
-    def about(self, move: Tensor, *, matrix: Tensor) -> PowerSums:
-        """The same sums over z − move, exactly; `matrix` is Σzzᵀ. Cost d²."""
-        n, norm2 = self.n, move @ move
-        along, image = move @ self.first, matrix @ move
-        outer = torch.outer(self.first, move)
-        return PowerSums(
-            n,
-            self.first - n * move,
-            matrix - outer - outer.T + n * torch.outer(move, move),
-            self.square - 2 * along + n * norm2,
-            self.fourth + 4 * move @ image + n * norm2**2 - 4 * move @ self.third + 2 * norm2 * self.square - 4 * norm2 * along,
-            self.third - move * self.square - 2 * image + 2 * move * along + norm2 * self.first - n * norm2 * move,
-        )
+from inscape.summaries.sums import PowerSums, accumulate, added, checked_weights, sums_of
 
 
 class Moments(Summary):
@@ -104,10 +74,10 @@ class Moments(Summary):
         parts: PowerSums | None = None
         for block in row_blocks(rows.shape[0], rows.shape[1], dtype.itemsize):
             Z = shifted(rows[block], self.shift, dtype)
-            part = _sums_of(Z, None if row_weights is None else row_weights[block], self.shift.device, matrix=True)
-            parts = part if parts is None else _accumulate(parts, part)
+            part = sums_of(Z, None if row_weights is None else row_weights[block], self.shift.device, matrix=True)
+            parts = part if parts is None else accumulate(parts, part)
         if parts is not None:
-            self._sums = parts if self._sums is None else _add(self._sums, parts)
+            self._sums = parts if self._sums is None else added(self._sums, parts)
         self._count = None if self._count is None else self._count + rows.shape[0]
         return self
 
@@ -118,7 +88,7 @@ class Moments(Summary):
         if self._sums is None:
             return other
         self._same_width(other)
-        return self._with(_add(self.sums, other._sums_about(self.shift)), _plus(self._count, other._count))
+        return self._with(added(self.sums, other._sums_about(self.shift)), _plus(self._count, other._count))
 
     def minus(self, part: Moments) -> Moments:
         """The moments of the rows outside `part`, which was merged before; sums of squares are clipped at 0. Cost d²."""
@@ -129,7 +99,7 @@ class Moments(Summary):
             raise DegenerateInputError(
                 f"the part to subtract has n = {part.n:g}, the whole n = {self.n:g}; subtract what was merged before"
             )
-        left = _add(self.sums, part._sums_about(self.shift), sign=-1)
+        left = added(self.sums, part._sums_about(self.shift), sign=-1)
         return self._with(left, None if self._count is None or part._count is None else self._count - part._count)
 
     @property
@@ -280,7 +250,7 @@ class Moments(Summary):
         self._prepare(rows)
         self._rows = rows
         self._count = rows.shape[0]
-        self._sums = _sums_of(shifted(rows, self.shift, torch.float64), None, self.shift.device, matrix=False)
+        self._sums = sums_of(shifted(rows, self.shift, torch.float64), None, self.shift.device, matrix=False)
 
     def _build(self) -> None:
         """Forms the d×d side of resident rows, once it is asked for."""
@@ -302,52 +272,6 @@ class Moments(Summary):
     def _same_width(self, other: Moments) -> None:
         if self.d != other.d:
             raise StoreMismatchError(f"moments of {self.d} and of {other.d} units cannot be combined; they must come from one site")
-
-
-def checked_weights(weights: Any, rows: Tensor) -> Tensor:
-    """Weights as fp64 [n], or the error that says what is wrong with them."""
-    values = as_tensor(weights).double()
-    if values.shape != rows.shape[:1]:
-        raise DegenerateInputError(f"weights have shape {tuple(values.shape)}; expected [{rows.shape[0]}], one per row")
-    if not bool((values >= 0).all()):
-        raise DegenerateInputError(f"weights must be nonnegative numbers; the smallest is {float(values.min()):g}")
-    return values
-
-
-def _sums_of(Z: Tensor, weights: Tensor | None, device: torch.device, *, matrix: bool) -> PowerSums:
-    """Power sums of one block of shifted rows."""
-    norms = Z.square().sum(1, dtype=torch.float64) if Z.device.type != "mps" else Z.square().sum(1).to(device).double()
-    scale = torch.ones_like(norms) if weights is None else weights.to(norms.device)
-    root = Z if weights is None else Z * scale.sqrt().to(Z).unsqueeze(1)
-    weighted = norms * scale
-    return PowerSums(
-        Z.shape[0] if weights is None else float(scale.sum()),
-        (scale.to(Z) @ Z).to(device).double(),
-        gram(root).to(device).double() if matrix else None,
-        weighted.sum().to(device),
-        (weighted * norms).sum().to(device),
-        (weighted.to(Z) @ Z).to(device).double(),
-    )
-
-
-def _add(a: PowerSums, b: PowerSums, sign: int = 1) -> PowerSums:
-    """Field by field a + sign·b; a subtraction leaves sums of squares at 0 or above."""
-    values: dict[str, Any] = {}
-    for name in _FIELDS:
-        left, right = getattr(a, name), getattr(b, name)
-        values[name] = None if left is None or right is None else left + sign * right
-    if sign < 0:
-        values["square"], values["fourth"] = values["square"].clamp(min=0), values["fourth"].clamp(min=0)
-        if values["second"] is not None:
-            values["second"].diagonal().clamp_(min=0)
-    return PowerSums(a.n + sign * b.n, **values)
-
-
-def _accumulate(total: PowerSums, part: PowerSums) -> PowerSums:
-    """Adds a block to sums that nobody else holds, in place: a d×d copy per block would cost more than it is worth."""
-    for name in _FIELDS:
-        getattr(total, name).add_(getattr(part, name))
-    return PowerSums(total.n + part.n, total.first, total.second, total.square, total.fourth, total.third)
 
 
 def _plus(a: int | None, b: int | None) -> int | None:

@@ -94,13 +94,18 @@ class RDM(Summary):
 
     def weighted_ranks(self, pair_weights: Float[Tensor, " pairs"]) -> Float[Tensor, " pairs"]:
         """Mid-ranks when each pair counts `pair_weights` times: the weight below plus half of the tied weight plus ½."""
-        order = torch.argsort(self.values)
-        starts, group = _tie_groups(self.values[order], self._rounding)
+        order, starts, group = self._sorted
         weight = pair_weights.double()[order]
         tied = torch.zeros(starts.shape[0], dtype=torch.float64).index_add_(0, group, weight)
         ranks = torch.empty_like(weight)
         ranks[order] = (tied.cumsum(0) - tied / 2 + 0.5)[group]
         return ranks
+
+    @cached_property
+    def _sorted(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Ascending order, where runs of ties start, and the run of each position: one sort for any number of weightings."""
+        order = torch.from_numpy(np.argsort(self.values.numpy()))
+        return order, *_tie_groups(self.values[order], self._rounding)
 
     @property
     def _rounding(self) -> float:

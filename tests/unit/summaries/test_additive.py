@@ -43,7 +43,7 @@ def test_class_spread_gives_the_reference_variability(sigma: float, measure_inpu
     parts = [ClassMoments.of(rows[i::3], y[i::3]) for i in range(3)]
     classes = parts[0].merge(parts[1]).merge(parts[2])
     spread, means = classes.within_trace / classes.counts, classes.means
-    apart = (means.unsqueeze(0) - means).square().sum(2)
+    apart = (means.unsqueeze(1) - means).square().sum(2)
     i, j = np.triu_indices(10, 1)
     cdnv = float(((spread[i] + spread[j]) / (2 * apart[i, j])).mean())
     ratio = float(classes.within_trace.sum()) / classes.between_trace
