@@ -6,6 +6,7 @@ import fnmatch
 import json
 import math
 import os
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -318,7 +319,7 @@ def text_table(result: Result, limit: int = 24) -> str:
     extra = [name for name in ("null_mean", "p", "p_corrected", "n") if any(row[name] is not None for row in rows)]
     cells = [[*shown, "value", *extra]]
     for row in rows[:limit]:
-        number = format_value(row) if row["status"] == "ok" else f"{row['status']}: {row['reason']}"[:60]
+        number = format_value(row) if row["status"] == "ok" else textwrap.shorten(f"{row['status']}: {row['reason']}", 60, placeholder=" …")
         cells.append([*(_short(row[name]) for name in shown), number, *(_short(row[name]) for name in extra)])
     widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]

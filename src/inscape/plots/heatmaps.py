@@ -15,7 +15,7 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
 from inscape.errors import ResultError
-from inscape.plots.reading import Facts, facts_of, headline, inside_null, ordered, site_labels, thinned
+from inscape.plots.reading import Facts, facts_of, fitting, headline, inside_null, ordered, site_labels, thinned
 from inscape.plots.theme import SEQUENTIAL, Theme, drawing, dress, panels, theme_named
 from inscape.results import Result, format_number
 
@@ -76,9 +76,9 @@ def color_scale(values: np.ndarray, facts: Facts) -> tuple[Colormap, Normalize]:
     seen = values[np.isfinite(values)]
     low = facts.low if math.isfinite(facts.low) else float(seen.min()) if seen.size else 0.0
     high = facts.high if math.isfinite(facts.high) else float(seen.max()) if seen.size else 1.0
-    # A correlation that is nowhere negative gets the whole scale for its positive half; the color bar shows it.
-    if low < 0 < high and seen.size and seen.min() >= 0:
-        low = 0.0
+    # A correlation that is nowhere clearly negative gets the whole scale for its positive half; the color bar shows it.
+    if low < 0 < high and seen.size and seen.min() > low / 2:
+        low = min(0.0, float(seen.min()))
     return matplotlib.colormaps[SEQUENTIAL + ("_r" if facts.distance else "")], Normalize(low, high if high > low else low + 1.0)
 
 
@@ -111,7 +111,11 @@ def _panel(figure: Figure, ax: Axes, rows: list[dict[str, Any]], facts: Facts, l
         ticks = thinned(len(names), 12)
         axis.set_ticks(ticks, [labels[i] for i in ticks])
         axis.set_label_text(f"{system}  {title}" if system else title)
-    if max(len(label) for label in site_labels(others)[0]) > 4:
+    labels = site_labels(others)[0]
+    side = fitting(labels, 0.36 * len(others))
+    if side:
+        ax.set_xticks(side, [labels[i] for i in side])
+    elif max(map(len, labels)) > 3:
         ax.tick_params(axis="x", labelrotation=35)
         for tick in ax.get_xticklabels():
             tick.set_horizontalalignment("right")

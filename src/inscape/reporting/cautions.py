@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from inscape.plots.reading import facts_of, headline, inside_null, ordered
+from inscape.reporting.parts import prose
 from inscape.reporting.words import FEW_ROWS, count, listed, span
 from inscape.results import Result
 
@@ -72,7 +73,7 @@ def _wide(rows: Sequence[dict[str, Any]]) -> list[str]:
         if bias:
             sentences.append(
                 f"<code>{escape(measure)}</code>: n = {span(row['n'] for row in mine)} rows are no more than the "
-                f"d = {span(max(row['d'] or 0, row['d_b'] or 0) for row in mine)} units. {escape(bias)}"
+                f"d = {span(max(row['d'] or 0, row['d_b'] or 0) for row in mine)} units. {prose(bias)}"
             )
     return sentences
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from html import escape
 
 from inscape.plots.reading import facts_of
+from inscape.reporting.parts import prose
 
 
 def glossary(labels: Iterable[str]) -> str:
@@ -16,11 +17,11 @@ def glossary(labels: Iterable[str]) -> str:
         if not facts.known:
             entries.append(f"<dt><code>{escape(label)}</code></dt><dd>Not among the measures that are installed here.</dd>")
             continue
-        lines = [escape(facts.what), f"<span class=facts>Range {escape(facts.range_text)} · higher: {escape(facts.higher)}</span>"]
+        lines = [prose(facts.what), f"<span class=facts>Range {escape(facts.range_text)} · higher: {escape(facts.higher)}</span>"]
         if facts.null:
-            lines.append(f"<span class=facts>Where there is nothing to find: {escape(facts.null)}</span>")
+            lines.append(f"<span class=facts>Where there is nothing to find: {prose(facts.null)}</span>")
         if facts.bias:
-            lines.append(f"<span class=facts>Bias: {escape(facts.bias)}</span>")
+            lines.append(f"<span class=facts>Bias: {prose(facts.bias)}</span>")
         lines.append(f"<span class=src>{escape(facts.source)}</span>")
         entries.append(f"<dt><code>{escape(label)}</code></dt><dd>{'<br>'.join(lines)}</dd>")
     return f"<dl class=glossary>{''.join(entries)}</dl>" if entries else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
@@ -22,10 +23,15 @@ def figure(draw: Callable[[str], Figure], *, name: str, alt: str, caption: str =
     return f"<figure>{inline(draw, name=name, alt=alt)}{f'<figcaption>{caption}</figcaption>' if caption else ''}</figure>"
 
 
+def prose(text: str) -> str:
+    """Plain text as HTML; names between backticks become code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+
+
 def measure_caption(label: str) -> str:
     """What a measure is, in one sentence with its source; nothing for one that is not installed."""
     facts = facts_of(label)
-    return f"{escape(facts.what)} <span class=src>{escape(facts.source)}</span>" if facts.known else ""
+    return f"{prose(facts.what)} <span class=src>{escape(facts.source)}</span>" if facts.known else ""
 
 
 def result_table(result: Result, *, most: int = TABLE_ROWS, columns: Sequence[str] = ()) -> str:
