@@ -35,27 +35,21 @@ def hooked(model: torch.nn.Module, ids: torch.Tensor, keep: slice, logits: bool)
 
 
 def transformer_lens(setup: Setup) -> None:
-    """TransformerLens' own GPT-2 of the same shape, with the same tokens and the residual stream after every block."""
-    from transformer_lens import HookedTransformer, HookedTransformerConfig
+    """TransformerLens wraps the very same model (it sets attention to "eager", as it always does)."""
+    from tokenizers import Tokenizer, models
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformers import PreTrainedTokenizerFast
 
-    tiny = bool(setup.notes["tiny"])
     ids = setup.notes.pop("ids")
-    width, layers, heads, vocabulary = (32, 2, 2, 100) if tiny else (768, 12, 12, 50257)
-    config = HookedTransformerConfig(
-        n_layers=layers,
-        d_model=width,
-        n_ctx=1024,
-        d_head=width // heads,
-        n_heads=heads,
-        d_vocab=vocabulary,
-        act_fn="gelu_new",
-        device="cpu",
-    )
-    model = HookedTransformer(config).eval()
+    words = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
+    with tempfile.TemporaryDirectory() as folder:  # it boots from a folder and wants a tokenizer there
+        setup.notes.pop("model").save_pretrained(folder)
+        PreTrainedTokenizerFast(tokenizer_object=words, bos_token="a", eos_token="a", pad_token="a").save_pretrained(folder)
+        bridge = TransformerBridge.boot_transformers(folder)
 
     def run() -> object:
         with torch.inference_mode():
-            return model.run_with_cache(ids, names_filter=lambda name: name.endswith("hook_resid_post"))
+            return bridge.run_with_cache(ids, names_filter=lambda name: name.endswith("hook_resid_post"))
 
     setup.subjects["transformer_lens"] = Subject(run)
     setup.figures["vs_transformer_lens"] = Figure(

@@ -10,6 +10,7 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Iterator
+from functools import cached_property
 
 import inscape
 
@@ -40,13 +41,38 @@ def public() -> dict[str, object]:
     return dict(sorted(found.items()))
 
 
+def _hint(hint: object) -> str:
+    """An annotation as it is written in the source; a quoted one loses its quotes."""
+    if not isinstance(hint, str):
+        return hint.__name__ if inspect.isclass(hint) else str(hint)
+    return hint[1:-1] if hint[:1] == hint[-1:] and hint[:1] in "'\"" else hint
+
+
+def _default(value: object) -> str:
+    """A default value; addresses are dropped, since they change from run to run."""
+    return value.__name__ if inspect.isclass(value) else re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+
+
 def signature(value: object) -> str:
-    """The signature as text; addresses of default values are dropped, since they change from run to run."""
+    """The signature as text, with annotations as in the source."""
     try:
-        text = str(inspect.signature(value))  # type: ignore[arg-type]
+        found = inspect.signature(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return "(...)"
-    return re.sub(r" at 0x[0-9a-f]+", "", text).replace("'", "")
+    parts: list[str] = []
+    starred = False
+    for name, parameter in found.parameters.items():
+        if parameter.kind is parameter.KEYWORD_ONLY and not starred:
+            parts.append("*")
+        starred = starred or parameter.kind in (parameter.KEYWORD_ONLY, parameter.VAR_POSITIONAL)
+        text = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "") + name
+        annotated = parameter.annotation is not parameter.empty
+        text += f": {_hint(parameter.annotation)}" if annotated else ""
+        if parameter.default is not parameter.empty:
+            text += (" = " if annotated else "=") + _default(parameter.default)
+        parts.append(text)
+    returns = "" if found.return_annotation is found.empty else f" -> {_hint(found.return_annotation)}"
+    return f"({', '.join(parts)}){returns}"
 
 
 def members(cls: type) -> Iterator[tuple[str, str]]:
@@ -59,7 +85,7 @@ def members(cls: type) -> Iterator[tuple[str, str]]:
             if name.startswith("_") or name in seen:
                 continue
             seen.add(name)
-            if isinstance(value, property):
+            if isinstance(value, (property, cached_property)):
                 yield name, ""
             elif isinstance(value, (staticmethod, classmethod)):
                 yield name, signature(value.__func__)
