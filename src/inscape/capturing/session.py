@@ -42,13 +42,14 @@ class Settings:
 
 @dataclass
 class ShardRows:
-    """The rows of one shard: an index table per row set, and the values of every site in the order of the stimuli."""
+    """The rows of one shard: an index table per row set, the values of every site in the order of the stimuli, and each site's row set."""
 
     index: int
     rows: dict[str, pa.Table]
     values: dict[str, Tensor]
     notes: dict[str, Any] = field(default_factory=dict[str, Any])
     stimuli: int = 0
+    row_sets: dict[str, str] = field(default_factory=dict[str, str])
 
 
 class Session:
@@ -167,7 +168,8 @@ class Session:
     def _shard(self, index: int, start: int, stop: int) -> ShardRows:
         kinds = {o.spec.row_set: o.spec.kind for o in self.outputs}
         rows = {row_set: self.collector.index(row_set, start, self.stimuli, kind) for row_set, kind in kinds.items()}
-        return ShardRows(index, rows, {}, {"stimuli": [start, stop]}, stop - start)
+        row_sets = {output.name: output.spec.row_set for output in self.outputs}
+        return ShardRows(index, rows, {}, {"stimuli": [start, stop]}, stop - start, row_sets)
 
     def _narrow(self, output: Output, rows: Tensor) -> Tensor:
         stored = output.spec.torch_dtype
