@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from torch import Tensor
 
 from inscape.errors import InscapeError
 from inscape.measures.base import Measure
@@ -24,7 +25,8 @@ from inscape.stats import (
 from inscape.store import View
 from inscape.summaries.plan import EIGENVALUES, Plan, Step, choose_groups, machine_rate
 from inscape.summaries.rows import SiteRows
-from inscape.summaries.site import SiteSummaries, shared_needs
+from inscape.summaries.base import Summary
+from inscape.summaries.site import Key, Needed, SiteSummaries, shared_needs
 
 Row = dict[str, Any]
 
@@ -89,40 +91,11 @@ def _site(
         count = min(plan.groups, check_sources(sources, view.site, uncertainty.interval))
         assigned = jackknife_groups(sources, count, seed=uncertainty.seed) if count > 1 else None
         usable = [one for one in measures if not one.labeled or row_labels is not None]
-        needed, keys = shared_needs(need for one in usable for need in one.needs.values())
+        needed, bound = bind(usable)
         summaries = SiteSummaries(site, needed, labels=row_labels, groups=assigned, budget=plan.memory // 2)
-        served = iter(keys)
-        bound = {one.label: {name: next(served) for name in one.needs} for one in usable}
         base: Row = {"system": view.system, "site": view.site, "kind": view.kind, "n": site.n, "d": site.d, "seed": uncertainty.seed}
-        rows: list[Row] = []
-        point: dict[str, float] = {}
-        for one in measures:
-            if one.label not in bound:
-                rows.append({**base, "measure": one.label, "status": "failed", "reason": f"{one.label} needs labels: pass labels=, a column name or one per row"})
-                continue
-            try:
-                with noted() as notes:
-                    value = one.settle(_pick(summaries.full, bound[one.label]), (site.all(),) if site.held else None)
-            except InscapeError as error:
-                status, reason = status_of(error)
-                rows.append({**base, "measure": one.label, "status": status, "reason": reason})
-                continue
-            point[one.label] = float(value)
-            row = {**base, "measure": one.label, "value": float(value), "reason": notes[0] if notes else None}
-            if one.labeled and isinstance(labels, str):
-                row["label"] = labels
-            rows.append(row)
-            if isinstance(value, Curve):
-                row["axis"] = value.axis
-                places = zip(value.at, value.values, strict=True)
-                rows += [{**base, "measure": one.label, "axis": value.axis, "at": at, "value": v} for at, v in places]
-        headline = {row["measure"]: row for row in rows if row.get("at") is None and "value" in row}
-        if assigned is not None:
-            _intervals(summaries, [one for one in usable if one.label in headline], bound, headline, uncertainty, int(assigned.max()) + 1)
-        elif uncertainty.interval is not None:
-            why = "a bootstrap's copies of rows bias measures of one system; use 'jackknife'" if uncertainty.interval == "bootstrap" else "one source"
-            for row in headline.values():
-                row["interval_method"] = f"none: {why}"
+        rows, headline = evaluate_site(summaries, measures, bound, base, labels, (site.all(),) if site.held else None)
+        fill_intervals(summaries, usable, bound, headline, uncertainty, 0 if assigned is None else int(assigned.max()) + 1)
         if uncertainty.null is not None and row_labels is not None:
             for one in usable:
                 if one.labeled and one.label in headline:
@@ -133,21 +106,90 @@ def _site(
         site.release()
 
 
-def _intervals(
-    summaries: SiteSummaries,
+class Summarized(Protocol):
+    """The summaries of one site for all rows, and for all rows but one group."""
+
+    full: dict[Key, Summary]
+
+    def without(self, group: int) -> dict[Key, Summary]: ...
+
+
+def bind(measures: Sequence[Measure]) -> tuple[Needed, dict[str, dict[str, Key]]]:
+    """The summaries that some measures share, and by measure and parameter which of them is meant."""
+    needed, keys = shared_needs(need for one in measures for need in one.needs.values())
+    served = iter(keys)
+    return needed, {one.label: {name: next(served) for name in one.needs} for one in measures}
+
+
+def evaluate_site(
+    summaries: Summarized,
     measures: Sequence[Measure],
-    bound: dict[str, dict[str, Any]],
+    bound: dict[str, dict[str, Key]],
+    base: Row,
+    labels: Any,
+    rows: tuple[Tensor, ...] | None,
+) -> tuple[list[Row], dict[str, Row]]:
+    """The rows of one site without intervals, and by measure the row that carries its headline number.
+
+    Args:
+        summaries: the site's summaries.
+        measures: what to evaluate; one that `bound` lacks wants labels that were not given.
+        bound: from `bind`.
+        base: columns that all rows share.
+        labels: what the caller gave; a column name is recorded.
+        rows: the site's rows, if they are in memory.
+    """
+    found: list[Row] = []
+    headline: dict[str, Row] = {}
+    for one in measures:
+        row: Row = {**base, "measure": one.label}
+        found.append(row)
+        if one.label not in bound:
+            row |= {"status": "failed", "reason": f"{one.label} needs labels: pass labels=, a column name or one per row"}
+            continue
+        try:
+            with noted() as notes:
+                value = one.settle(_pick(summaries.full, bound[one.label]), rows)
+        except InscapeError as error:
+            row["status"], row["reason"] = status_of(error)
+            continue
+        row |= {"value": float(value), "reason": notes[0] if notes else None}
+        headline[one.label] = row
+        if one.labeled and isinstance(labels, str):
+            row["label"] = labels
+        if isinstance(value, Curve):
+            row["axis"] = value.axis
+            places = zip(value.at, value.values, strict=True)
+            found += [{**base, "measure": one.label, "axis": value.axis, "at": at, "value": v} for at, v in places]
+    return found, headline
+
+
+def fill_intervals(
+    summaries: Summarized,
+    measures: Sequence[Measure],
+    bound: dict[str, dict[str, Key]],
     headline: dict[str, Row],
     uncertainty: Uncertainty,
     count: int,
 ) -> None:
     """Fills low, high and method; a measure that is undefined without some group says so and has no interval."""
-    estimates: dict[str, list[float]] = {one.label: [] for one in measures}
+    if uncertainty.interval is None:
+        return
+    if count < 2:
+        why = (
+            "a bootstrap's copies of rows bias measures of one system; use 'jackknife'"
+            if uncertainty.interval == "bootstrap"
+            else "one source"
+        )
+        for row in headline.values():
+            row["interval_method"] = f"none: {why}"
+        return
+    estimates: dict[str, list[float]] = {label: [] for label in headline}
     reasons: dict[str, str] = {}
     for group in range(count):
         reduced = summaries.without(group)
         for one in measures:
-            if one.label in reasons:
+            if one.label not in headline or one.label in reasons:
                 continue
             try:
                 with noted():
@@ -155,11 +197,13 @@ def _intervals(
             except InscapeError as error:
                 reasons[one.label] = f"none: without one group, {error}"
     for one in measures:
+        if one.label not in headline:
+            continue
         row = headline[one.label]
         if one.label in reasons:
             row["interval_method"] = reasons[one.label]
             continue
-        bounds = one.facts.limits(summaries.rows.n, summaries.rows.d)
+        bounds = one.facts.limits(row["n"], row["d"])
         interval = jackknife_interval(row["value"], estimates[one.label], level=uncertainty.level, bounds=bounds)
         row |= {"low": interval.low, "high": interval.high, "interval_method": interval.method}
 
@@ -176,7 +220,9 @@ def _label_null(
     )
 
 
-def correct(rows: Sequence[Row], nulls: Sequence[np.ndarray], higher: bool, correction: str | None, *, best: Sequence[float] | None = None) -> None:
+def correct(
+    rows: Sequence[Row], nulls: Sequence[np.ndarray], higher: bool, correction: str | None, *, best: Sequence[float] | None = None
+) -> None:
     """Fills p, null mean, calibrated score and corrected p of rows that one measure gave at many sites.
 
     Args:

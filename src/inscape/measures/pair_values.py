@@ -208,7 +208,9 @@ def run_weighted(run: PairRun, measures: Sequence[Measure], weights: np.ndarray,
             if entry.error is not None:
                 continue
             if one.weighted is None:
-                entry.left_out_error = f"{one.label} is biased under a bootstrap, whose copies of a row pair with themselves; use interval='jackknife'"
+                entry.left_out_error = (
+                    f"{one.label} is biased under a bootstrap, whose copies of a row pair with themselves; use interval='jackknife'"
+                )
                 continue
             entry.draws = one.weighted(run.sites[pair[0]].all(), run.sites[pair[1]].all(), draws, source).tolist()
 
@@ -279,7 +281,9 @@ def _pair_blocks(run: PairRun, sizes: Sequence[int], *, cross: bool) -> list[lis
     """Cuts the pairs into blocks whose summaries fit into half of the budget; every block is exact, later blocks read rows again."""
     budget = run.budget // 2
     for index, size in enumerate(sizes):
-        require_fit(2 * size, run.budget, f"one pair with site {run.sites[index].name}", "allow more memory, or compare a sample: sample=2000")
+        require_fit(
+            2 * size, run.budget, f"one pair with site {run.sites[index].name}", "allow more memory, or compare a sample: sample=2000"
+        )
     total = sum(sizes[i] for i in {index for pair in run.pairs for index in pair})
     total += sum(8 * run.sites[x].d * run.sites[y].d for x, y in run.pairs) if cross else 0
     if total <= budget:

@@ -77,7 +77,15 @@ def wanted_pairs(left: Sequence[View], right: Sequence[View], pairs: Pairs, *, s
 
 
 def match(
-    left: Sequence[View], right: Sequence[View], pairs: Sequence[Pair], *, same: bool, repeats: str | None, on: str | None, sample: int | None, seed: int
+    left: Sequence[View],
+    right: Sequence[View],
+    pairs: Sequence[Pair],
+    *,
+    same: bool,
+    repeats: str | None,
+    on: str | None,
+    sample: int | None,
+    seed: int,
 ) -> tuple[list[Matched], list[tuple[Pair, InscapeError]]]:
     """Pairs rows by stimulus (and position), once for each combination of row sets.
 

@@ -6,11 +6,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from inscape.errors import TooFewStimuliError
+from inscape.errors import StimuliError, TooFewStimuliError
 from inscape.measures.inputs import Measures, as_measures, as_views
-from inscape.measures.one_system import measure_sites, plan_sites
+from inscape.measures.one_system import Row, measure_sites, plan_sites
 from inscape.measures.pairs import Pairs, compare_matched, failed_row, finish, match, plan_pairs, wanted_pairs
 from inscape.measures.uncertainty import Uncertainty, warn_once
+from inscape.measures.straight import measure_model
+from inscape.models import Model
 from inscape.results import Result
 from inscape.store import View
 from inscape.summaries.plan import Plan, memory_budget
@@ -21,6 +23,9 @@ def measure(
     measures: Measures,
     *,
     labels: Any = None,
+    stimuli: Any = None,
+    sites: Any = "blocks.*.resid_post",
+    tokens: Any = "last",
     interval: str | int | None = "auto",
     groups: Any = None,
     null: str | None = None,
@@ -33,9 +38,13 @@ def measure(
     """Measures every site of a system: one number with its interval per site and measure.
 
     Args:
-        data: a store (or its path), a view, an array [n, d] whose rows are stimuli, or a dictionary from name to array.
+        data: a store (or its path), a view, an array [n, d] whose rows are stimuli, a dictionary from name to array, or a `Model` with
+            `stimuli`, which is then measured straight from its forward passes.
         measures: names or measures, one or several; `inscape measures` lists them.
         labels: for measures of classes: the name of a column, or one label per row or stimulus.
+        stimuli: with a model, what `ix.capture` takes.
+        sites: with a model, the sites to measure.
+        tokens: with a model, the positions that give rows.
         interval: "auto" (delete-group jackknife, as many of 32 groups as are cheap), "jackknife", a number of groups, or None.
         groups: rows of one group are dependent and leave together: a column name, or one label per row or stimulus; default the stimulus.
         null: "permute" shuffles the labels of labeled measures over sources.
@@ -58,12 +67,37 @@ def measure(
     started = time.perf_counter()
     uncertainty = Uncertainty(interval, level, null, draws, correction, seed)
     chosen = as_measures(measures, arity=1)
-    views = as_views(data)
-    plan = plan_sites(views, chosen, uncertainty, memory_budget(memory))
-    rows = measure_sites(views, chosen, plan, labels=labels, groups=groups, uncertainty=uncertainty)
+    budget = memory_budget(memory)
+
+    def stored(views: Sequence[View]) -> list[Row]:
+        ready = plan_sites(views, chosen, uncertainty, budget)
+        return measure_sites(views, chosen, ready, labels=labels, groups=groups, uncertainty=uncertainty)
+
+    if isinstance(data, Model):
+        if stimuli is None:
+            raise StimuliError(f"ix.measure of the model {data.name!r} needs stimuli=; or capture a store first with ix.capture")
+        rows = measure_model(
+            data,
+            stimuli,
+            chosen,
+            sites=sites,
+            tokens=tokens,
+            labels=labels,
+            uncertainty=uncertainty,
+            budget=budget,
+            from_store=lambda store: stored(as_views(store)),
+        )
+        systems = [{"system": data.name, "path": None, "model": data.identity()}]
+    else:
+        views = as_views(data)
+        rows, systems = stored(views), _provenance(views)
     warn_once(rows)
-    settings = {"verb": "measure", "measures": [one.label for one in chosen], "memory": plan.memory, **uncertainty.settings()}
-    settings |= {"systems": _provenance(views), "labels": labels if isinstance(labels, str) else None, "seconds": time.perf_counter() - started}
+    settings = {"verb": "measure", "measures": [one.label for one in chosen], "memory": budget, **uncertainty.settings()}
+    settings |= {
+        "systems": systems,
+        "labels": labels if isinstance(labels, str) else None,
+        "seconds": time.perf_counter() - started,
+    }
     return Result(rows, settings=settings)
 
 
@@ -140,7 +174,12 @@ def compare(
     rows += [failed_row(left[i], right[j], one, error) for (i, j), error in refused for one in chosen]
     warn_once(rows)
     settings = {"verb": "compare", "measures": [one.label for one in chosen], "memory": budget, **uncertainty.settings()}
-    settings |= {"pairs": pairs if isinstance(pairs, str) else [list(pair) for pair in pairs], "repeats": repeats, "on": on, "sample": sample}
+    settings |= {
+        "pairs": pairs if isinstance(pairs, str) else [list(pair) for pair in pairs],
+        "repeats": repeats,
+        "on": on,
+        "sample": sample,
+    }
     settings |= {"systems": _provenance([*left, *right]), "seconds": time.perf_counter() - started}
     return Result(rows, settings=settings)
 
@@ -179,7 +218,9 @@ def plan(
     if b is None:
         return plan_sites(left, as_measures(measures, arity=1), uncertainty, budget)
     right = left if a is b else as_views(b, "Y")
-    found, refused = match(left, right, wanted_pairs(left, right, pairs, same=a is b), same=a is b, repeats=None, on=None, sample=None, seed=0)
+    found, refused = match(
+        left, right, wanted_pairs(left, right, pairs, same=a is b), same=a is b, repeats=None, on=None, sample=None, seed=0
+    )
     if not found:
         raise refused[0][1]
     parts = [plan_pairs(matched, as_measures(measures, arity=2), uncertainty, budget)[0] for matched in found]

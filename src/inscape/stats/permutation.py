@@ -52,9 +52,7 @@ def permutations(sources: np.ndarray, draws: int, *, seed: int = 0) -> Iterator[
         yield permuted
 
 
-def permutation_test(
-    observed: float, null: np.ndarray, *, best: float, higher: bool = True, alpha: float = 0.05
-) -> NullTest:
+def permutation_test(observed: float, null: np.ndarray, *, best: float, higher: bool = True, alpha: float = 0.05) -> NullTest:
     """The one-sided permutation test of a score and its calibrated form.
 
     p = (1 + #{null ≥ observed}) / (K + 1). The threshold τ is the ⌈(1−α)(K+1)⌉-th smallest of the observed score and the null;

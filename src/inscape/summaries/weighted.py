@@ -64,12 +64,12 @@ def weighted_hsic_biased(K: WeightedKernel, L: WeightedKernel, weights: Float[Te
     total = weights.sum(1)
     rows_k, rows_l = weights @ K.kernel, weights @ L.kernel
     whole_k, whole_l = (rows_k * weights).sum(1), (rows_l * weights).sum(1)
-    return (weights @ (K.kernel * L.kernel) * weights).sum(1) - 2 / total * (weights * rows_k * rows_l).sum(1) + whole_k * whole_l / total**2
+    return (
+        (weights @ (K.kernel * L.kernel) * weights).sum(1) - 2 / total * (weights * rows_k * rows_l).sum(1) + whole_k * whole_l / total**2
+    )
 
 
-def weighted_spearman(
-    x: RDM, y: RDM, weights: Float[Tensor, "draws n"], source: Int[Tensor, " n"]
-) -> Float[Tensor, " draws"]:
+def weighted_spearman(x: RDM, y: RDM, weights: Float[Tensor, "draws n"], source: Int[Tensor, " n"]) -> Float[Tensor, " draws"]:
     """Spearman's correlation of two RDMs where pair (i, j) counts w_i w_j and pairs within a source count 0; one sort a draw and RDM."""
     values: list[Tensor] = []
     for draw in weights:
