@@ -19,6 +19,7 @@ from inscape.store.shards import DTYPES, dtype_name
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 STIMULI = "stimuli.parquet"
+ABSENT = "(absent)"
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, (np.generic, np.ndarray)):
         return plain(value.tolist())
     if isinstance(value, (Path, torch.dtype, torch.device)):
-        return str(value)
+        return str(value).removeprefix("torch.")
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if value is None or isinstance(value, (str, int, float, bool)):
@@ -175,10 +176,9 @@ def differences(ours: Any, theirs: Any, name: str = "") -> list[tuple[str, Any, 
     """The dotted names at which two plain values differ, with both values."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
         keys = dict.fromkeys([*ours, *theirs])
-        missing = "(absent)"
         return [
             found
             for key in keys
-            for found in differences(ours.get(key, missing), theirs.get(key, missing), f"{name}.{key}" if name else str(key))
+            for found in differences(ours.get(key, ABSENT), theirs.get(key, ABSENT), f"{name}.{key}" if name else str(key))
         ]
     return [] if ours == theirs else [(name, ours, theirs)]

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from inscape.errors import StoreMismatchError
-from inscape.store.tables import ID
+from inscape.store.tables import ID, INDEX_COLUMNS
 from inscape.store.view import View
 
 REPEATS = ("mean", "split", "all")
@@ -33,7 +33,7 @@ def pair_rows(a: View, b: View, *, repeats: str | None = None, on: str = "all", 
         raise StoreMismatchError(f"repeats={repeats!r} does not pair rows: choose 'split' or 'all'{more}")
     if on not in ("all", "intersection"):
         raise StoreMismatchError(f"on={on!r} is unknown: choose 'all' or 'intersection'")
-    if a.index is b.index:
+    if _same_rows(a, b):
         return None, None
     if a.kind != b.kind:
         raise StoreMismatchError(
@@ -64,12 +64,21 @@ def pair_views(a: View, b: View, *, repeats: str | None = None, on: str = "all",
     if repeats is not None and repeats not in REPEATS:
         raise StoreMismatchError(f"repeats={repeats!r} is unknown: choose one of {', '.join(map(repr, REPEATS))}")
     if repeats == "mean":
-        same = a.index is b.index
+        same = _same_rows(a, b)
         a, b, repeats = a.mean_over_repeats(), b.mean_over_repeats(), None
         if same:
             return a, b
     rows_a, rows_b = pair_rows(a, b, repeats=repeats, on=on, tokens=tokens)
     return (a if rows_a is None else a.select(rows=rows_a)), (b if rows_b is None else b.select(rows=rows_b))
+
+
+def _same_rows(a: View, b: View) -> bool:
+    """Whether both are the same rows of one store: then nothing is joined and repeats need no decision."""
+    if a.index is b.index:
+        return True
+    if a.store is not b.store or a.row_set != b.row_set or a.n != b.n:
+        return False
+    return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in INDEX_COLUMNS)
 
 
 def _keys(a: View, b: View, *, with_repeat: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,7 @@ import mmap
 import os
 from collections import OrderedDict
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -99,56 +100,56 @@ class ShardFile:
         """Bytes of the data section."""
         return self.n * self.d * np.dtype(DTYPES[self.dtype][2]).itemsize
 
-    def read_into(self, start: int, out: np.ndarray) -> None:
-        """Rows [start, start + len(out)) into `out`, by plain reads: they add no mapped pages to the resident memory."""
-        if self._offset is None:
-            self.check()
-        assert self._offset is not None
-        target = memoryview(out.reshape(-1)).cast("B")
-        position = self._offset + start * self.d * out.itemsize
-        try:
-            with open(self.path, "rb", buffering=0) as file:
-                file.seek(position)
-                done = 0
-                while done < len(target):
-                    count = file.readinto(target[done:])
-                    if not count:
-                        raise StoreCorruptError(f"{self.path} ends early, at byte {position + done}; {restore_hint()}")
-                    done += count
-        except FileNotFoundError:
-            raise StoreCorruptError(f"{self.path} is missing; {restore_hint()}") from None
-
-    def map(self) -> np.ndarray:
-        """The data section as an array [n, d] that reads from the file on touch."""
+    def map(self) -> tuple[mmap.mmap, np.ndarray]:
+        """The mapped file, and its data section as an array [n, d] that reads from the file on touch."""
         if self._offset is None:
             self.check()
         with open(self.path, "rb") as file:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return np.frombuffer(mapped, DTYPES[self.dtype][2], self.n * self.d, self._offset or 0).reshape(self.n, self.d)
+        rows = np.frombuffer(mapped, DTYPES[self.dtype][2], self.n * self.d, self._offset or 0).reshape(self.n, self.d)
+        return mapped, rows
 
 
 class Maps:
     """The maps that one store keeps open: the most recently used, within `limit` bytes."""
 
-    def __init__(self, limit: int = MAPPED_BYTES) -> None:
-        self.limit = limit
-        self._open: OrderedDict[str, np.ndarray] = OrderedDict()
+    def __init__(self, total: int, limit: int = MAPPED_BYTES) -> None:
+        """`total` is the size of the store: one that fits into `limit` may stay mapped as a whole."""
+        self.limit, self.frugal = limit, total > limit
+        self._open: OrderedDict[str, tuple[mmap.mmap, np.ndarray]] = OrderedDict()
+        self._lock = Lock()
 
     def of(self, shard: ShardFile) -> np.ndarray:
         """The map of a shard whose size still is right: touching a map beyond the end of its file would kill the process."""
+        return self._entry(shard)[1]
+
+    def copy(self, shard: ShardFile, start: int, out: np.ndarray) -> None:
+        """Copies the rows from `start` on into `out`; for a large store the pages do not stay resident."""
+        mapped, rows = self._entry(shard)
+        np.copyto(out, rows[start : start + len(out)])
+        if self.frugal and hasattr(mapped, "madvise"):
+            first = len(mapped) - rows.nbytes + start * shard.d * out.itemsize
+            page = first // mmap.PAGESIZE * mmap.PAGESIZE
+            mapped.madvise(mmap.MADV_DONTNEED, page, first + out.nbytes - page)
+
+    def _entry(self, shard: ShardFile) -> tuple[mmap.mmap, np.ndarray]:
         key = str(shard.path)
         try:
             size = os.stat(key).st_size
         except FileNotFoundError:
             size = -1
-        if size != shard.facts["bytes"]:
-            self._open.pop(key, None)
-            shard.check()
-        found = self._open.get(key)
-        if found is None:
-            found = self._open[key] = shard.map()
-            while len(self._open) > 1 and (len(self._open) > _MAPPED_FILES or sum(m.nbytes for m in self._open.values()) > self.limit):
-                self._open.popitem(last=False)
-        else:
-            self._open.move_to_end(key)
+        with self._lock:
+            if size != shard.facts["bytes"]:
+                self._open.pop(key, None)
+                shard.check()
+            found = self._open.get(key)
+            if found is None:
+                found = self._open[key] = shard.map()
+                while len(self._open) > 1 and self._crowded():
+                    self._open.popitem(last=False)
+            else:
+                self._open.move_to_end(key)
         return found
+
+    def _crowded(self) -> bool:
+        return len(self._open) > _MAPPED_FILES or sum(len(mapped) for mapped, _ in self._open.values()) > self.limit

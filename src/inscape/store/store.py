@@ -391,7 +391,8 @@ def open_store(path: str | Path, *, partial: bool = False, verify: bool = False)
     root = _local(path)
     manifest = read_manifest(root)
     stimuli = read_stimuli(root, manifest)
-    maps, indexes, sites = Maps(), dict[str, RowIndex](), dict[str, Site]()
+    total = sum(facts["bytes"] for entry in manifest.shards for facts in entry.files.values())
+    maps, indexes, sites = Maps(total), dict[str, RowIndex](), dict[str, Site]()
     for name, spec in manifest.sites.items():
         shards: list[ShardFile] = []
         for entry in manifest.shards:

@@ -23,7 +23,7 @@ from inscape.store.files import (
     write_temporary,
 )
 from inscape.store.index import RowIndex, index_table
-from inscape.store.manifest import MANIFEST, STIMULI, Manifest, ShardEntry, SiteSpec, differences, plain
+from inscape.store.manifest import ABSENT, MANIFEST, STIMULI, Manifest, ShardEntry, SiteSpec, differences, plain
 from inscape.store.shards import shard_parts
 from inscape.store.sources import TensorRows
 from inscape.store.store import Site, Store, empty_rows, open_store, read_manifest, read_stimuli
@@ -331,7 +331,7 @@ def _identity(manifest: Manifest) -> dict[str, Any]:
 
 
 def _brief(value: Any) -> str:
-    text = repr(value)
+    text = ABSENT if value == ABSENT else repr(value)
     return text if len(text) <= 120 else text[:119] + "…"
 
 
