@@ -92,7 +92,7 @@ def _program(root: Path) -> None:
     expected = contents(root / "reference")
     report = {"files": len(expected), "repeatable": contents(root / "again") == expected, "kills": []}
     rng = random.Random(0)
-    for attempt in range(2 * KILLS):
+    for attempt in range(3 * KILLS):
         if len(report["kills"]) == KILLS:
             break
         folder = root / f"run{attempt}"
@@ -104,9 +104,9 @@ def _program(root: Path) -> None:
         time.sleep(delay)
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
-        if not os.WIFSIGNALED(status):
+        if not os.WIFSIGNALED(status) or contents(folder) == expected:
             continue  # the machine let this one finish before the signal came: the next moment is drawn
-        kill = {"signal": os.WTERMSIG(status), "inside": bool(flags[0]), "shards": flags[1], "whole": contents(folder) == expected}
+        kill = {"signal": os.WTERMSIG(status), "inside": bool(flags[0]), "shards": flags[1]}
         _finish(folder, flags)
         kill["same"] = contents(folder) == expected
         report["kills"].append(kill)
@@ -124,7 +124,6 @@ def test_a_killed_capture_resumes_to_the_same_bytes(tmp_path: Path) -> None:
     assert report["repeatable"]
     assert len(kills) == KILLS
     assert all(kill["signal"] == signal.SIGKILL for kill in kills)
-    assert not any(kill["whole"] for kill in kills), "a kill that came after the last write proves nothing"
     assert sum(kill["inside"] for kill in kills) >= INSIDE
     assert all(kill["same"] for kill in kills), [i for i, kill in enumerate(kills) if not kill["same"]]
     assert len({kill["shards"] for kill in kills}) > 3, "the kills must fall on different shards"
