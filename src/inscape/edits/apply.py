@@ -49,7 +49,7 @@ class Edited:
 
 
 def edit(
-    model: Model | nn.Module | str, site: Where | Mapping[Where, What] | Sequence[tuple[Where, Edit]], change: What | None = None
+    model: Model | nn.Module | str, site: Where | Mapping[Where, What] | Sequence[tuple[Where, What]], change: Any = None
 ) -> Edited:
     """Changes activations while a `with` block runs; afterwards, also after an error, the model is exactly what it was.
 
@@ -70,7 +70,7 @@ def edit(
     if change is not None:
         if isinstance(site, Mapping) or not isinstance(site, (str, Site)):
             raise EditError("give either a site and its edit, or a mapping of sites to edits, not both")
-        asked: list[tuple[Where, What]] = [(site, change)]
+        asked: list[tuple[Where, Any]] = [(site, change)]
     elif isinstance(site, Mapping):
         asked = list(site.items())
     elif isinstance(site, (str, Site)):
@@ -80,8 +80,8 @@ def edit(
     pairs: list[tuple[Site, Edit]] = []
     for where, what in asked:
         for place in loaded.resolve(where, split_calls=False):
-            for one in [what] if isinstance(what, Edit) else what:
-                if not isinstance(one, Edit):  # pyright: ignore[reportUnnecessaryIsInstance]
+            for one in what if isinstance(what, (list, tuple)) else [what]:
+                if not isinstance(one, Edit):
                     shape = f" of shape {tuple(one.shape)}" if isinstance(one, Tensor) else ""
                     raise EditError(
                         f"expected an edit for site {place.name!r}, got {type(one).__name__}{shape}; for instance ix.edits.add(vector)"

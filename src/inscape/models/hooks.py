@@ -141,17 +141,21 @@ class Moment:
     Attributes:
         offset: columns that a key-value cache already holds; column 0 of this pass is column `offset` of the sequence.
         mask: the attention mask `[b, offset + t]` of this pass, or `None`.
+        growing: the pass fills a cache, so the sequence may go on.
     """
 
     def __init__(self) -> None:
         self.offset = 0
         self.mask: Tensor | None = None
+        self.growing = False
 
     def note(self, kwargs: Any) -> None:
         """Reads both from the keyword arguments of the model's forward."""
         mask = kwargs.get("attention_mask")
         self.mask = mask if isinstance(mask, Tensor) and mask.ndim == 2 else None
-        length = getattr(kwargs.get("past_key_values"), "get_seq_length", None)
+        cache = kwargs.get("past_key_values")
+        self.growing = cache is not None
+        length = getattr(cache, "get_seq_length", None)
         self.offset = int(length()) if length is not None else 0
 
 

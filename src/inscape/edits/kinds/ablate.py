@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from inscape.edits.base import Edit, check_units, check_width, edit_kind, like, numbers
@@ -33,7 +32,7 @@ class Ablate(Edit):
     """
 
     mode: Literal["zero", "mean"] = "zero"
-    mean: Float[Tensor, " d"] | None = None
+    mean: Any = None
     units: Sequence[int] | None = None
     heads: Sequence[int] | None = None
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from inscape.edits.base import Edit, check_width, edit_kind, like, numbers
@@ -27,7 +27,7 @@ class Add(Edit):
         ...     model.generate("The film was")
     """
 
-    vector: Float[Tensor, "*rows d"]
+    vector: Any
     scale: float = 1.0
 
     def __post_init__(self) -> None:

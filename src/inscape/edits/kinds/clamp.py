@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from inscape.edits.base import Edit, check_units, check_width, edit_kind, like, numbers
@@ -30,7 +30,7 @@ class Clamp(Edit):
     """
 
     unit: int | None = None
-    direction: Float[Tensor, " d"] | None = None
+    direction: Any = None
     value: float | None = None
     min: float | None = None
     max: float | None = None

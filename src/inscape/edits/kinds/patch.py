@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from inscape.edits.base import Edit, check_width, edit_kind, like, numbers
@@ -28,7 +28,7 @@ class Patch(Edit):
         >>> ix.edits.patch(clean_activations, tokens=[3])
     """
 
-    values: Float[Tensor, "b *t d"]
+    values: Any
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from inscape.edits.base import Edit, check_width, edit_kind, like, numbers
@@ -25,7 +25,7 @@ class ProjectOut(Edit):
         >>> ix.edits.project_out(probe.direction)
     """
 
-    basis: Float[Tensor, "*k d"]
+    basis: Any
     _frame: Tensor = field(init=False, repr=False, compare=False, default_factory=lambda: torch.empty(0))
 
     def __post_init__(self) -> None:
