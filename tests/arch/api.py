@@ -21,12 +21,22 @@ def rooms() -> list[str]:
     return [name for name in names if hasattr(importlib.import_module(f"inscape.{name}"), "__all__")]
 
 
+def errors() -> dict[str, type]:
+    """The errors and the warning: all classes of their module are public."""
+    module = importlib.import_module("inscape.errors")
+    return {
+        f"inscape.errors.{name}": value
+        for name, value in vars(module).items()
+        if getattr(value, "__module__", "") == module.__name__ and inspect.isclass(value)
+    }
+
+
 def public() -> dict[str, object]:
     """Every public name, written as a user reaches it: `inscape.capture`, `inscape.edits.add`.
 
     A name at the top level is listed there alone, though its room exports it too.
     """
-    found: dict[str, object] = {}
+    found: dict[str, object] = dict(errors())
     for name in inscape.__all__:
         value = getattr(inscape, name)
         if not inspect.ismodule(value) and name != "__version__":
