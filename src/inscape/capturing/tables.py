@@ -104,6 +104,9 @@ def metadata(columns: Columns, n: int) -> pa.Table:
 
 def kind_of(values: list[Any]) -> str:
     """What a list of stimuli is: "text", "tokens", "image", "sound" or "array", judged by all of its items."""
+    missing = [position for position, value in enumerate(values) if value is None]
+    if missing:
+        raise StimuliError(f"{len(missing)} stimuli are missing (None), the first at position {missing[0]}; drop those rows or fill them")
     kinds = {_kind(value) for value in values}
     if kinds == {"image", "text"} or kinds == {"sound", "text"}:
         kinds = {"text"}  # a sentence may well end in ".png"; only a list of nothing but file names is a list of files
