@@ -42,7 +42,7 @@ def _mean_correlation_of_rows(X: Float[Tensor, "n p"], Y: Float[Tensor, "n q"]) 
     invariant={"translation", "linear", "row_order"},
     sensitive=set(),
     range=(0, 1),
-    source="Hotelling 1936; Raghu et al. 2017, sec. 2",
+    source="Hotelling 1936; Raghu et al. 2017",
     higher="more similar",
     symmetric=True,
     minimum=3,
@@ -73,7 +73,7 @@ def cca_mean(pair: CrossMoments) -> float:
 
     Source:
         Hotelling, "Relations between two sets of variates", Biometrika 1936; as a similarity of representations Raghu, Gilmer,
-        Yosinski & Sohl-Dickstein, "SVCCA", NeurIPS 2017, sec. 2.
+        Yosinski & Sohl-Dickstein, "SVCCA", NeurIPS 2017.
 
     Cost:
         n (p + q)² for the moments, shared with all pair measures of this family, and p³ + q³.
@@ -89,7 +89,7 @@ def cca_mean(pair: CrossMoments) -> float:
     """
     varying(pair.x)
     varying(pair.y)
-    white_x, white_y = (_whitener(moments.scatter, moments.n) for moments in (pair.x, pair.y))
+    white_x, white_y = pair.x.whitener, pair.y.whitener
     rank_x, rank_y = white_x.shape[1], white_y.shape[1]
     _check_ranks(pair.n, pair.x.d, pair.y.d, rank_x, rank_y)
     kept = [_above_cut(moments.eigenvalues, moments.n) for moments in (pair.x, pair.y)]
@@ -108,7 +108,7 @@ def cca_mean(pair: CrossMoments) -> float:
     invariant={"translation", "rotation", "scale", "row_order"},
     sensitive={"linear", "unit_scale"},
     range=(0, math.pi / 2),
-    source="Williams et al. 2021, eq. 5",
+    source="Williams et al. 2021, angular distance",
     higher="more different",
     symmetric=True,
     minimum=3,
@@ -131,8 +131,8 @@ def procrustes(pair: CrossMoments) -> float:
         TooFewStimuliError: fewer than 3 rows.
 
     Source:
-        Williams, Kunz, Kornblith & Linderman, "Generalized shape metrics on neural representations", NeurIPS 2021, eq. 5 (angular
-        distance), with centering and the orthogonal group.
+        Williams, Kunz, Kornblith & Linderman, "Generalized shape metrics on neural representations", NeurIPS 2021: the angular
+        distance, with centering and the orthogonal group.
 
     Cost:
         n (p + q)² for the moments, shared with all pair measures of this family, and p q min(p, q) for the singular values.
@@ -155,13 +155,6 @@ def procrustes(pair: CrossMoments) -> float:
 def _above_cut(eigenvalues: Tensor, n: float) -> Tensor:
     """The eigenvalues that are not lost in the rounding of the largest."""
     return eigenvalues[eigenvalues > max(n, len(eigenvalues)) * _EPS * eigenvalues[0]]
-
-
-def _whitener(scatter: Tensor, n: float) -> Tensor:
-    """Columns that turn the centered rows into an orthonormal basis, [d, rank]."""
-    values, vectors = torch.linalg.eigh(scatter)
-    keep = values > max(n, scatter.shape[0]) * _EPS * values[-1]
-    return vectors[:, keep] / values[keep].sqrt()
 
 
 def _triangular_factor(X: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:

@@ -26,6 +26,7 @@ def measure(
     status: str = "stable",
     rows: RowRoute | None = None,
     weighted: Weighted | None = None,
+    record: Callable[..., dict[str, Any]] | None = None,
 ) -> Callable[[Callable[..., Any]], Measure]:
     """Turns a function of summaries into a measure and registers it under the function's name.
 
@@ -41,6 +42,7 @@ def measure(
         null: what to expect where there is nothing to find.
         status: "stable" or "provisional".
         rows: a second route from the rows, for ill-conditioned input.
+        record: takes n, d and the options; gives what else a result must keep, such as the ranks of a fit.
         weighted: values under row weights, for measures of a pair that stay valid under a bootstrap.
 
     Raises:
@@ -61,7 +63,7 @@ def measure(
             null=null,
             status=status,
         )
-        made = Measure(fn, facts, rows=rows, weighted=weighted)
+        made = Measure(fn, facts, rows=rows, weighted=weighted, record=record)
         if made.arity == 2 and higher not in HIGHER_IN_A_PAIR:
             raise ValueError(f"{made.name}: of a pair, higher means one of {HIGHER_IN_A_PAIR}, not {higher!r}")
         return registry.add(made)

@@ -53,12 +53,14 @@ class Measure:
         *,
         rows: RowRoute | None = None,
         weighted: Weighted | None = None,
+        record: Callable[..., dict[str, Any]] | None = None,
         bound: Mapping[str, Any] | None = None,
     ):
         self.fn = fn
         self.facts = facts
         self.rows = rows
         self.weighted = weighted
+        self._record = record
         self.name = fn.__name__
         self.doc = inspect.cleandoc(fn.__doc__ or "")
         self._injected, self._defaults = _signature(fn)
@@ -155,7 +157,11 @@ class Measure:
             if key not in self._defaults:
                 known = f"its options: {nearest(key, self._defaults)}" if self._defaults else "it has no options"
                 raise TypeError(f"{self.name} has no option {key!r}; {known}")
-        return Measure(self.fn, self.facts, rows=self.rows, weighted=self.weighted, bound={**self.bound, **options})
+        return Measure(self.fn, self.facts, rows=self.rows, weighted=self.weighted, record=self._record, bound={**self.bound, **options})
+
+    def record(self, n: float, d: int) -> dict[str, Any]:
+        """The options in force, and what else decided the value of an input of shape [n, d]: a result keeps it."""
+        return {**self.options, **(self._record(n, d, **self.options) if self._record is not None else {})}
 
     def evaluate(self, **summaries: Any) -> float | Curve:
         """The value from ready summaries, one for each parameter in `needs`.

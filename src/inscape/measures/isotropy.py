@@ -59,7 +59,7 @@ def isoscore(moments: Moments) -> float:
     invariant={"rotation", "scale", "row_order"},
     sensitive={"translation", "linear", "unit_scale"},
     range=(-1, 1),
-    source="Ethayarajh 2019, sec. 3.3",
+    source="Ethayarajh 2019, anisotropy",
     higher="directions more alike",
     undefined=(),
     null="0 for rows without a common direction",
@@ -84,7 +84,8 @@ def mean_cosine(directions: Directions) -> float:
         InscapeWarning: some rows are zero, have no direction and are left out.
 
     Source:
-        Ethayarajh, "How contextual are contextualized word representations?", EMNLP 2019, sec. 3.3 (anisotropy), over all pairs.
+        Ethayarajh, "How contextual are contextualized word representations?", EMNLP 2019: the anisotropy
+        baseline, over all pairs.
 
     Cost:
         n d.

@@ -14,7 +14,7 @@ from inscape.summaries.base import Need
     invariant={"rotation", "scale", "row_order"},
     sensitive={"translation", "linear", "unit_scale"},
     range=(0, 1),
-    source="Huh et al. 2024, sec. 2 and appendix A",
+    source="Huh et al. 2024, appendix A",
     higher="more similar",
     symmetric=True,
     undefined=(),
@@ -45,7 +45,7 @@ def mutual_knn(
         DegenerateInputError: a row is zero and has no direction.
 
     Source:
-        Huh, Cheung, Wang & Isola, "The platonic representation hypothesis", ICML 2024, sec. 2 and appendix A.
+        Huh, Cheung, Wang & Isola, "The platonic representation hypothesis", ICML 2024, appendix A.
 
     Cost:
         n² d for the neighbors of each system, shared by all measures of neighbors; then n k².

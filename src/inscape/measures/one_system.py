@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor
@@ -106,6 +106,7 @@ def _site(
         site.release()
 
 
+@runtime_checkable
 class Summarized(Protocol):
     """The summaries of one site for all rows, and for all rows but one group."""
 

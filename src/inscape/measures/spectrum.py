@@ -222,14 +222,20 @@ def stable_rank(moments: Moments) -> float:
     return moments.trace / float(moments.eigenvalues[0] * moments.n)
 
 
+def _fitted_ranks(n: float, d: int, *, first: int, last: int) -> dict[str, int]:
+    start, stop = _window(n, d, first, last)
+    return {"first_rank": start, "last_rank": stop}
+
+
 @measure(
     invariant={"translation", "rotation", "scale", "row_order"},
     sensitive={"linear", "unit_scale"},
     range=(-math.inf, math.inf),
-    source="Agrawal et al. 2022, sec. 3",
+    source="Agrawal et al. 2022",
     higher="a spectrum that falls faster",
     undefined={"constant", "rank_one"},
     minimum=31,
+    record=_fitted_ranks,
 )
 def alpha_req(moments: Moments, *, first: int = 11, last: int = 100) -> float:
     r"""The exponent of the power law by which the eigenvalues of the covariance fall with their rank.
@@ -252,7 +258,7 @@ def alpha_req(moments: Moments, *, first: int = 11, last: int = 100) -> float:
 
     Source:
         Agrawal, Mondal, Ghosh & Richards, "α-ReQ: assessing representation quality in self-supervised learning by measuring
-        eigenspectrum decay", NeurIPS 2022, sec. 3; after Stringer et al. 2019.
+        eigenspectrum decay", NeurIPS 2022; after Stringer et al. 2019. The window of ranks is a choice of this library.
 
     Cost:
         n d² for the scatter, shared with all spectral measures, and d³ for its eigenvalues.

@@ -256,6 +256,13 @@ def test_table_has_what_the_docs_and_the_command_line_show() -> None:
     assert all(row[key] for row in table.values() for key in ("what", "source", "cost", "bias", "range", "higher", "needs"))
 
 
+def test_what_decided_the_value_is_on_record() -> None:
+    assert ix.measures.alpha_req.record(1000, 64) == {"first": 11, "last": 100, "first_rank": 11, "last_rank": 64}
+    assert ix.measures.alpha_req.with_options(last=40).record(1000, 64)["last_rank"] == 40
+    assert ix.measures.mutual_knn.record(1000, 64) == {"k": 10}
+    assert ix.measures.two_nn.record(1000, 64) == {}
+
+
 def test_limits_follow_the_shape() -> None:
     assert ix.measures.effective_rank.facts.limits(10, 30) == (1, 9)
     assert ix.measures.effective_rank.facts.limits(50, 30) == (1, 30)
