@@ -27,13 +27,14 @@ def api() -> Any:
 
 
 def escaped(text: str) -> str:
-    """Text as Markdown in which only back-ticked words are marked up, and \\( … \\) becomes mathematics."""
+    """Text as Markdown in which only back-ticked words and mathematics, as $…$ or \\(…\\), are marked up."""
     out: list[str] = []
-    for part in re.split(r"(`+[^`]+`+|\\\(.+?\\\))", text, flags=re.DOTALL):
+    for part in re.split(r"(`+[^`]+`+|\\\(.+?\\\)|\$[^$]+\$)", text, flags=re.DOTALL):
         if part.startswith("`"):
             out.append(part)
-        elif part.startswith(r"\("):
-            inside = part[2:-2].strip().replace(r"\|", r"\Vert ").replace("|", r"\vert ")
+        elif part.startswith((r"\(", "$")) and len(part) > 2:
+            inside = part.strip("$") if part[0] == "$" else part[2:-2]
+            inside = inside.replace(r"\|", r"\Vert ").replace("|", r"\vert ")  # a bar would end the cell of a table
             out.append(f"${' '.join(inside.split())}$")
         else:
             out.append(re.sub(r"([*<>$\\])", r"\\\1", part))
