@@ -23,9 +23,9 @@ from inscape.stats import (
     permutations,
 )
 from inscape.store import View
+from inscape.summaries.base import Summary
 from inscape.summaries.plan import EIGENVALUES, Plan, Step, choose_groups, machine_rate
 from inscape.summaries.rows import SiteRows
-from inscape.summaries.base import Summary
 from inscape.summaries.site import Key, Needed, SiteSummaries, shared_needs
 
 Row = dict[str, Any]

@@ -10,8 +10,8 @@ from inscape.errors import StimuliError, TooFewStimuliError
 from inscape.measures.inputs import Measures, as_measures, as_views
 from inscape.measures.one_system import Row, measure_sites, plan_sites
 from inscape.measures.pairs import Pairs, compare_matched, failed_row, finish, match, plan_pairs, wanted_pairs
-from inscape.measures.uncertainty import Uncertainty, warn_once
 from inscape.measures.straight import measure_model
+from inscape.measures.uncertainty import Uncertainty, warn_once
 from inscape.models import Model
 from inscape.results import Result
 from inscape.store import View

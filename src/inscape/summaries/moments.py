@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from inscape.arrays import as_rows, row_blocks
+from inscape.arrays import as_rows, row_blocks, threads
 from inscape.errors import DegenerateInputError, StoreMismatchError
 from inscape.summaries.base import Summary
 from inscape.summaries.blocks import gram, needs_double, pilot_shift, shifted
-from inscape.summaries.spectra import descending, inverse_square_root
+from inscape.summaries.spectra import SMALL, descending, inverse_square_root
 from inscape.summaries.sums import PowerSums, accumulate, added, checked_weights, sums_of
 
 
@@ -215,6 +215,18 @@ class Moments(Summary):
         """Numerical rank of the centered rows: how many eigenvalues exceed max(n, d)·2.2e-16 of the largest."""
         values = self.eigenvalues
         return int((values > max(self.n, self.d) * torch.finfo(torch.float64).eps * values[0]).sum()) if float(values[0]) > 0 else 0
+
+    @cached_property
+    def whitener(self) -> Tensor:
+        """Columns W [d, rank] with which the centered rows times W are an orthonormal basis of their span; kept. Cost d³.
+
+        Directions lost in the rounding of the largest eigenvalue (below max(n, d)·2.2e-16 of it) are left out.
+        """
+        scatter = self.scatter
+        with threads(1 if self.d <= SMALL else torch.get_num_threads()):
+            values, vectors = torch.linalg.eigh(scatter)
+        keep = values > max(self.n, self.d) * torch.finfo(torch.float64).eps * values[-1]
+        return vectors[:, keep] / values[keep].sqrt()
 
     def inverse_sqrt(self, cut: float = 1e-12) -> Tensor:
         """The symmetric whitener (scatter / n)^(−1/2), [d, d], on eigenvectors above `cut` of the largest eigenvalue; d³."""

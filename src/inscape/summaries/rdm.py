@@ -69,8 +69,7 @@ class RDM(Summary):
     def square(self) -> Float[Tensor, "n n"]:
         """The symmetric matrix with zeros on the diagonal, [n, n]."""
         full = self.values.new_zeros(self.n, self.n)
-        for i, start in enumerate(_starts(self.n)):
-            full[i, i + 1 :] = self.values[start : start + self.n - 1 - i]
+        full[_above(self.n)] = self.values
         return full + full.T
 
     def take(self, idx: Int[Tensor, " m"] | np.ndarray) -> RDM:
@@ -82,15 +81,38 @@ class RDM(Summary):
         order = as_tensor(idx).long()
         if order.unique().shape[0] != order.shape[0] or (order.numel() and (int(order.min()) < 0 or int(order.max()) >= self.n)):
             raise DegenerateInputError(f"idx must name distinct rows of 0 … {self.n - 1}; for draws with replacement use pair_weights")
-        taken = RDM(_gather(self.values, self.n, order), order.shape[0], self.metric)
-        if order.shape[0] == self.n and "ranks" in vars(self):
-            vars(taken)["ranks"] = _gather(self.ranks, self.n, order)
-        return taken
+        if order.shape[0] == self.n:
+            taken = RDM(self._gathered(self.values, order), self.n, self.metric)
+            if "ranks" in vars(self):
+                vars(taken)["ranks"] = self._gathered(self.ranks, order)
+            return taken
+        if bool((order.diff() > 0).all()):
+            return self._thinned(order)
+        return RDM(self._gathered(self.values, order), order.shape[0], self.metric)
+
+    def _thinned(self, rows: Tensor) -> RDM:
+        """The dissimilarities of ascending `rows`, in their order; where the values are sorted already, so are the remaining ones."""
+        stays = torch.zeros(self.n, dtype=torch.bool)
+        stays[rows] = True
+        kept = torch.outer(stays, stays)[_above(self.n)]
+        thinner = RDM(self.values[kept], rows.shape[0], self.metric)
+        order = self._sorted[0]
+        remaining = (kept.cumsum(0) - 1)[order[kept[order]]]
+        vars(thinner)["_sorted"] = (remaining, *_tie_groups(thinner.values[remaining], thinner._rounding))
+        return thinner
+
+    def _gathered(self, values: Tensor, order: Tensor) -> Tensor:
+        """Condensed values of the rows `order`, through the square matrix: two gathers of n² in place of one index per pair."""
+        full = values.new_zeros(self.n, self.n)
+        full[_above(self.n)] = values
+        full += full.T.clone()
+        return full[order][:, order][_above(order.shape[0])]
 
     @cached_property
     def ranks(self) -> Float[Tensor, " pairs"]:
         """Mid-ranks of the values (ties share their mean rank, from 1), in fp64; values within rounding are ties; one sort, kept."""
-        return mid_ranks(self.values, self._rounding)
+        order, starts, group = self._sorted
+        return _ranks_of(order, starts, group)
 
     def weighted_ranks(self, pair_weights: Float[Tensor, " pairs"]) -> Float[Tensor, " pairs"]:
         """Mid-ranks when each pair counts `pair_weights` times: the weight below plus half of the tied weight plus ½."""
@@ -123,11 +145,20 @@ class RDM(Summary):
 def mid_ranks(values: Float[Tensor, " m"], tolerance: float = 0.0) -> Float[Tensor, " m"]:
     """Ranks from 1 in fp64; values that follow each other within `tolerance` are tied and share the mean of their ranks. One sort."""
     order = torch.from_numpy(np.argsort(values.cpu().numpy()))
-    starts, group = _tie_groups(values.cpu()[order], tolerance)
-    ends = torch.cat([starts[1:], starts.new_tensor([values.shape[0]])])
-    ranks = torch.empty(values.shape[0], dtype=torch.float64)
+    return _ranks_of(order, *_tie_groups(values.cpu()[order], tolerance)).to(values.device)
+
+
+def _ranks_of(order: Tensor, starts: Tensor, group: Tensor) -> Tensor:
+    """Mid-ranks from an ascending order, the starts of its runs of ties, and the run of each position."""
+    ends = torch.cat([starts[1:], starts.new_tensor([order.shape[0]])])
+    ranks = torch.empty(order.shape[0], dtype=torch.float64)
     ranks[order] = (0.5 * (starts + ends + 1).double())[group]
-    return ranks.to(values.device)
+    return ranks
+
+
+def _above(n: int) -> Tensor:
+    """Where the strict upper triangle of an n × n matrix is."""
+    return torch.ones(n, n, dtype=torch.bool).triu_(1)
 
 
 def _tie_groups(ascending: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
@@ -135,20 +166,6 @@ def _tie_groups(ascending: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
     first = torch.ones(ascending.shape[0], dtype=torch.bool)
     first[1:] = ascending.diff() > tolerance
     return first.nonzero().squeeze(1), first.cumsum(0) - 1
-
-
-def _starts(n: int) -> list[int]:
-    """Where row i begins in the condensed triangle."""
-    return [i * (2 * n - i - 1) // 2 for i in range(n - 1)]
-
-
-def _gather(values: Tensor, n: int, order: Tensor) -> Tensor:
-    """Condensed values of the rows `order`, block by block so that no n×n index is held."""
-    parts: list[Tensor] = []
-    for i in range(order.shape[0] - 1):
-        low, high = torch.minimum(order[i], order[i + 1 :]), torch.maximum(order[i], order[i + 1 :])
-        parts.append(values[low * (2 * n - low - 1) // 2 + high - low - 1])
-    return torch.cat(parts) if parts else values[:0]
 
 
 def _angles(Z: Tensor) -> Tensor:
