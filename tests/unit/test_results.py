@@ -180,7 +180,7 @@ def test_repr_is_a_readable_table(profile):
     assert repr(profile) == (
         "Result: 6 rows, 3 measures, 3 sites, 1 without a number\n"
         "site                 measure       axis   at  value                        n\n"
-        "blocks.0.resid_post  two_nn        –      –   7.50 [7.00, 8.00]            100\n"
+        "blocks.0.resid_post  two_nn        –      –   7.5 [7.0, 8.0]               100\n"
         "blocks.1.resid_post  two_nn        –      –   9.25                         100\n"
         "blocks.1.resid_post  two_nn_curve  –      –   9.00                         100\n"
         "blocks.1.resid_post  two_nn_curve  scale  10  4.00                         100\n"
@@ -195,7 +195,11 @@ def test_numbers_for_people():
     assert [format_number(x) for x in (None, math.nan, 0.0, 1.0, 12.345, 1234.5, 1.2e7, 1.23e-5, -0.5, math.inf)] == [
         "–", "–", "0", "1.00", "12.3", "1,234", "1.20e+07", "1.23e-05", "-0.500", "inf",
     ]  # fmt: skip
-    assert format_value({"value": 1.0, "low": 0.5, "high": 1.5}) == "1.00 [0.500, 1.50]"
+    assert format_value({"value": 1.0, "low": 0.5, "high": 1.5}) == "1.0 [0.5, 1.5]"
+    assert format_value({"value": 0.94738, "low": 0.91, "high": 0.977}) == "0.947 [0.910, 0.977]"
+    assert format_value({"value": 101.26, "low": 96.64, "high": 105.2}) == "101.3 [96.6, 105.2]"
+    assert format_value({"value": 0.5, "low": 0.5, "high": 0.5}) == "0.500 [0.500, 0.500]"
+    assert format_value({"value": 2e-5, "low": 1e-5, "high": 3e-5}) == "2.00e-05 [1.00e-05, 3.00e-05]"
     assert format_value({"value": 1.0, "low": None, "high": 1.5}) == "1.00"
 
 

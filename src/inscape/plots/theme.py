@@ -149,7 +149,7 @@ def page_colors() -> dict[str, str]:
 
 
 _PAGE_DEPTH = "#0d0f{:02x}"
-_DEPTH_ENDS = {"light": (0.0, 0.86), "dark": (0.3, 1.0)}
+_DEPTH_ENDS = {"light": (0.0, 0.8), "dark": (0.36, 1.0)}
 
 
 def _depth(place: int, theme: str) -> str:

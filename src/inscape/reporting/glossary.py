@@ -15,7 +15,7 @@ def glossary(labels: Iterable[str]) -> str:
     for label in dict.fromkeys(labels):
         facts = facts_of(label)
         if not facts.known:
-            entries.append(f"<dt><code>{escape(label)}</code></dt><dd>Not among the measures that are installed here.</dd>")
+            entries.append(f"<div><dt><code>{escape(label)}</code></dt><dd>Not among the measures that are installed here.</dd></div>")
             continue
         lines = [prose(facts.what), f"<span class=facts>Range {escape(facts.range_text)} · higher: {escape(facts.higher)}</span>"]
         if facts.null:
@@ -23,5 +23,5 @@ def glossary(labels: Iterable[str]) -> str:
         if facts.bias:
             lines.append(f"<span class=facts>Bias: {prose(facts.bias)}</span>")
         lines.append(f"<span class=src>{escape(facts.source)}</span>")
-        entries.append(f"<dt><code>{escape(label)}</code></dt><dd>{'<br>'.join(lines)}</dd>")
+        entries.append(f"<div><dt><code>{escape(label)}</code></dt><dd>{'<br>'.join(lines)}</dd></div>")
     return f"<dl class=glossary>{''.join(entries)}</dl>" if entries else ""

@@ -21,7 +21,7 @@ LARGEST_PAGE = 2_000_000
 _FIRST = 8
 
 
-def report(*results: Result | Store, to: str | os.PathLike[str] = "report.html", title: str | None = None) -> Path:
+def report(*results: object, to: str | os.PathLike[str] = "report.html", title: str | None = None) -> Path:
     """Writes one offline HTML file: findings in words, figures, tables, measures, settings, versions and hashes.
 
     Args:
@@ -41,7 +41,7 @@ def report(*results: Result | Store, to: str | os.PathLike[str] = "report.html",
     stores = [item for item in results if isinstance(item, Store)]
     told = [item for item in results if isinstance(item, Result)]
     for item in results:
-        if not isinstance(item, (Result, Store)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(item, (Result, Store)):
             raise ResultError(f"a report is made of results and stores, got {item!r} of type {type(item).__name__}")
     if not any(len(result) for result in told):
         raise ResultError(f"there is nothing to report: {len(told)} results without a row, {len(stores)} stores; give a result with rows")

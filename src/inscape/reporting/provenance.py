@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import shlex
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.metadata import PackageNotFoundError, version
@@ -67,9 +68,32 @@ def commands(results: Sequence[Result]) -> str:
 
 
 def _commands(settings: Mapping[str, Any]) -> list[str]:
+    """The command that was recorded, else the one that the settings amount to, else nothing."""
     own = settings.get("command")
-    lines = [own] if isinstance(own, str) else [str(line) for line in own or ()]
-    return lines + [line for part in settings.get("parts", ()) for line in _commands(part)]
+    lines = [own] if isinstance(own, str) else [str(line) for line in own or ()] or _composed(settings)
+    return lines + [line for part in settings.get("parts", ()) for line in _commands({**settings, "parts": (), **part})]
+
+
+# options of the verbs that a command line can give, with what they are when left out
+_DEFAULTS: dict[str, Any] = {
+    "labels": None, "pairs": "all", "interval": "auto", "null": None, "draws": 200, "correction": "max", "level": 0.95, "repeats": None,
+    "on": None, "sample": None, "seed": 0,
+}  # fmt: skip
+
+
+def _composed(settings: Mapping[str, Any]) -> list[str]:
+    verb, systems = settings.get("verb"), settings.get("systems") or ()
+    paths = [system.get("path") for system in systems]
+    if verb not in ("measure", "compare") or not paths or None in paths or not isinstance(settings.get("pairs", "all"), str):
+        return []
+    if verb == "compare" and len(paths) == 1:
+        paths *= 2
+    words = ["inscape", verb, *paths, *settings.get("measures", ())]
+    for name, default in _DEFAULTS.items():
+        value = settings.get(name, default)
+        if value != default:
+            words += [f"--{name}", "none" if value is None else value]
+    return [shlex.join(str(word) for word in words)]
 
 
 def _reading(store: Store) -> dict[str, Any]:

@@ -66,10 +66,13 @@ def _findings(rows: list[dict[str, Any]], measure: str, facts: Facts) -> list[Fi
     sign = -1.0 if facts.distance else 1.0
     best = max(beyond, key=lambda row: sign * row["value"])
     a, b = best["system"] or "X", best["system_b"] or "Y"
-    text = (
-        f"{escape(a)} and {escape(b)} are most alike at {escape(best['site'] or 'X')} and {escape(best['site_b'])}: "
-        f"<code>{escape(measure)}</code> {Point.of(best, '').html()}."
-    )
+    where, other = best["site"] or "X", best["site_b"]
+    if a == b:
+        text = f"Within {escape(a)}, {escape(where)} and {escape(other)} are most alike: "
+    else:
+        place = f"{escape(where)} of both" if where == other else f"{escape(where)} and {escape(other)}"
+        text = f"{escape(a)} and {escape(b)} are most alike at {place}: "
+    text += f"<code>{escape(measure)}</code> {Point.of(best, '').html()}."
     weight = 0.9
     sites, others = ordered(r["site"] for r in usable), ordered(r["site_b"] for r in usable)
     if len(usable) == len(sites) == len(others) and len(sites) > 1:  # one partner each: a curve, not a matrix
