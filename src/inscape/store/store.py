@@ -268,7 +268,7 @@ class Store:
         return from_parquet(path, vector=vector, columns=columns, stimulus=stimulus, to=to, system=system)
 
     def fingerprint(self) -> str:
-        """A hash of the values, the index and the stimuli: the same content gives the same text."""
+        """A hash of values, index and stimuli: equal texts mean equal content (cut into other shards, the same content gives another)."""
         from inscape.store.growing import fingerprint
 
         return fingerprint(self)

@@ -250,7 +250,7 @@ def row_numbers(rows: Any, n: int, owner: Any, what: str = "row") -> np.ndarray:
         StoreMismatchError: a mask has another length, or the numbers are no integers.
     """
     if isinstance(rows, slice):
-        return np.arange(n)[rows]
+        return np.arange(n)[rows].copy()
     numbers = rows.cpu().numpy() if isinstance(rows, Tensor) else np.asarray(rows)
     if numbers.dtype == bool:
         if numbers.shape != (n,):
@@ -262,7 +262,7 @@ def row_numbers(rows: Any, n: int, owner: Any, what: str = "row") -> np.ndarray:
         raise StoreMismatchError(
             f"{what}s must be a slice, a mask or integers in one axis; got dtype {numbers.dtype} of shape {numbers.shape}"
         )
-    numbers = numbers.astype(np.int64, copy=False)
+    numbers = numbers.astype(np.int64, order="C")  # a copy: torch takes no negative strides, and the caller may change its own
     if len(numbers):
         low, high = int(numbers.min()), int(numbers.max())
         if low < -n or high >= n:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -68,11 +67,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(params=["disk", "memory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     """The same store on disk and in memory."""
     made = write(tmp_path / "toy" if request.param == "disk" else None)
     assert made is not None
-    yield made
+    return made
 
 
 @pytest.fixture

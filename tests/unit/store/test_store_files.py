@@ -103,7 +103,7 @@ def test_maps_are_dropped_beyond_the_limit(tmp_path: Path, monkeypatch: pytest.M
     for _ in range(2):
         assert torch.equal(view.gather(rows), values[torch.from_numpy(rows)])
         assert torch.equal(view.torch(), values)
-    assert len(maps._open) == 2  # noqa: SLF001 — the bound on resident memory is what is tested
+    assert len(maps._open) == 2
     assert maps.frugal
 
 

@@ -92,17 +92,18 @@ def test_every_prefix_of_the_writes_resumes_to_the_same_bytes(
     class Killed(BaseException):
         pass
 
-    real, reference = os.replace, toy.contents(folder)
+    real, reference, left = os.replace, toy.contents(folder), 0
+
+    def replace(source: Any, target: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise Killed
+        real(source, target)
+
+    allowed = -1
     for allowed in range(40):
-        path, count = tmp_path / f"prefix{allowed}", 0
-
-        def replace(source: Any, target: Any) -> None:
-            nonlocal count
-            count += 1
-            if count > allowed:
-                raise Killed
-            real(source, target)
-
+        path, left = tmp_path / f"prefix{allowed}", allowed
         monkeypatch.setattr(os, "replace", replace)
         try:
             toy.write(path)
@@ -195,19 +196,19 @@ def test_a_full_disk_says_so_and_resumes(
 def test_a_full_disk_at_every_write(toy: SimpleNamespace, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import inscape.store.files as files
 
-    real, reference = files.write_block, toy.contents(folder)
+    real, reference, left = files.write_block, toy.contents(folder), 0
+
+    def write_block(file: Any, part: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(file, part)
+
+    allowed = -1
     for allowed in range(60):
-        left = allowed
-
-        def write_block(file: Any, part: Any) -> None:
-            nonlocal left
-            left -= 1
-            if left < 0:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            real(file, part)
-
+        path, left = tmp_path / f"full{allowed}", allowed
         monkeypatch.setattr(files, "write_block", write_block)
-        path = tmp_path / f"full{allowed}"
         try:
             toy.write(path)
             break
