@@ -86,7 +86,7 @@ class PositionRule:
         if picked.size == 0:
             raise StimuliError(
                 f"stimulus {self._ids[where]!r} has {length} tokens and none is left by "
-                f"tokens={_say(self.tokens)}, special={self.special!r}"
+                f"tokens={_say(self.tokens)!r}, special={self.special!r}"
             )
         return picked
 

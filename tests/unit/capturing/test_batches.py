@@ -38,7 +38,7 @@ def test_padding_waste_on_a_zipf_corpus_is_small():
 
 def test_shards_are_consecutive_and_sized_by_bytes():
     assert list(shards(7, 3)) == [(0, 0, 3), (1, 3, 6), (2, 6, 7)]
-    assert shard_size(10**6, SHARD_BYTES / 100) == 100
+    assert shard_size(10**6, SHARD_BYTES / 128) == 128
     assert shard_size(10, 1.0) == 10
     assert shard_size(10, 1e12) == 1
 
