@@ -56,13 +56,14 @@ def run_demo(
         report = own_model(folder, model, texts, seed=seed, small=small, say=say)
     else:
         report = tour(folder, seed=seed, small=small, say=say)
-    say(f"Done. The report: {report}")
+    say(f"Done. Open {report} in a browser.")
+    stores = [shlex.quote(str(path.parent)) for path in sorted(folder.glob("stores/*/manifest.json"))]
     say.plain("")
     say.plain("What to do next:")
-    for store in sorted(path.parent for path in folder.glob("stores/*/manifest.json"))[:1]:
-        say.plain(f"  inscape measure {shlex.quote(str(store))} two_nn participation_ratio    # other measures of the same activations")
-    say.plain("  inscape measures                                   # all measures, with what they mean")
+    say.plain("  inscape measures")
+    say.plain(f"  inscape measure {stores[0]} alpha_req stable_rank")
+    if len(stores) > 1:
+        say.plain(f"  inscape compare {stores[0]} {stores[-1]} procrustes")
     if model is None:
-        say.plain("  inscape demo --model ID_OR_FOLDER --texts FILE     # the same for a model and texts of your own")
-    say.plain(f"  open {shlex.quote(str(report))}")
+        say.plain("  inscape demo --model ID_OR_FOLDER --texts FILE")
     return report

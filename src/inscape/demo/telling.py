@@ -40,7 +40,9 @@ class Teller:
 
 def titled(result: Result, title: str, command: str) -> Result:
     """The same result with what the report should call it and how to get it again."""
-    return Result(result.rows(), settings={**result.settings, "title": title, "command": command}, arrays=result.arrays)
+    # In a report the column tells training runs apart; here it holds the seed of the inference, which the settings name anyway.
+    rows = [{**row, "seed": None} for row in result.rows()]
+    return Result(rows, settings={**result.settings, "title": title, "command": command}, arrays=result.arrays)
 
 
 def fresh(folder: Path) -> Path:

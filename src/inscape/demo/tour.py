@@ -30,7 +30,7 @@ class Size:
     steps: int = 512
     recurrent_steps: int = 256
     windows: int = 64
-    rows: int = 2048
+    rows: int = 1024
     draws: int = 200
 
 
@@ -50,13 +50,13 @@ def tour(out: Path, *, seed: int, small: bool, say: Teller) -> Path:
     told.append(titled(watched, "A language model while it learns", command))
     other, recurrent = _others(size, corpus, seed, say)
     stores = [
-        _read(out, "GPT, seed 0" if not seed else f"GPT, seed {seed}", trained, texts, size),
+        _read(out, f"GPT, seed {seed}", trained, texts, size),
         _read(out, f"GPT, seed {seed + 1}", other, texts, size),
         _read(out, "recurrent network", recurrent, texts, size),
     ]
     told += [titled(result, title, command) for title, result in _compared(stores, size, seed, say)]
     for index, result in enumerate(told):
-        result.save(out / "results" / ("digits", "training", "profile", "comparison")[index])
+        result.save(out / "results" / ("digits", "training", "comparison", "profile")[index])
     return ix.report(*told, *stores, to=out / "report.html", title="What small networks represent, and how they come to it")
 
 
@@ -101,7 +101,7 @@ def _watched(size: Size, corpus: zoo.Corpus, texts: list[str], seed: int, say: T
         measures=["effective_rank", "linear_cka_debiased"],
         tokens="all",
         seed=seed,
-        system="GPT",
+        system=f"GPT, seed {seed}",
         tokenizer=zoo.ByteTokenizer(),
     )
     # The site that tells the story best is the one whose rank goes down and comes back furthest.
@@ -143,8 +143,8 @@ def _compared(stores: list[Store], size: Size, seed: int, say: Teller) -> list[t
         null = max(row["null_mean"] for row in rows if row["null_mean"] is not None)
         p = max(row["p_corrected"] for row in same if row["p_corrected"] is not None)
         say.finding(
-            f"{what}: at equal depth their similarity (debiased CKA, 1 is the same geometry) is {spread(same)}; with shuffled texts it is "
-            f"{format_number(abs(null), 2)} at most (p ≤ {format_number(p, 2)}, corrected over {len(rows)} pairs of layers)."
+            f"{what}: at equal depth their similarity (debiased CKA, 1 is the same geometry) is {spread(same)}; with shuffled texts it averages "
+            f"at most {format_number(abs(null), 2)} (p ≤ {format_number(p, 2)}, corrected over {len(rows)} pairs of layers)."
         )
     closer = [
         name
@@ -153,10 +153,10 @@ def _compared(stores: list[Store], size: Size, seed: int, say: Teller) -> list[t
     ]
     sites = len(seeds.unique("site"))
     say.finding(
-        f"Kind matters more than seed at {len(closer)} of {sites} depths: there the two GPTs are more alike than GPT and recurrent "
-        "network, and their 95 % intervals do not meet."
+        f"The kind of network matters more than the seed at {len(closer)} of {sites} depths: there the two GPTs are more alike "
+        "than GPT and recurrent network, and their 95 % intervals do not meet."
     )
-    return [("Three language models, layer by layer", profile), ("How alike they are", Result.merge([seeds, kinds]))]
+    return [("How alike three language models are", Result.merge([seeds, kinds])), ("The three, layer by layer", profile)]
 
 
 def _at(result: Result, site: str) -> Row | None:
