@@ -82,7 +82,8 @@ def column_of(view: View, column: Any, what: str) -> np.ndarray:
     if len(values) == stimuli:
         return values[view.stimulus]
     raise StoreMismatchError(
-        f"{what} has {len(values)} entries, but site {view.site!r} has {view.n} rows from {stimuli} stimuli; give one entry per row or per stimulus"
+        f"{what} has {len(values)} entries, but site {view.site!r} has {view.n} rows "
+        f"from {stimuli} stimuli; give one entry per row or per stimulus"
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from inscape.errors import StimuliError, TooFewStimuliError
+from inscape.measures.definition import Measure
 from inscape.measures.inputs import Measures, as_measures, as_views
 from inscape.measures.one_system import Row, measure_sites, plan_sites
 from inscape.measures.pairs import Pairs, compare_matched, failed_row, finish, match, plan_pairs, wanted_pairs
@@ -96,6 +97,7 @@ def measure(
     settings |= {
         "systems": systems,
         "labels": labels if isinstance(labels, str) else None,
+        "options": _options(chosen, rows),
         "seconds": time.perf_counter() - started,
     }
     return Result(rows, settings=settings)
@@ -180,7 +182,7 @@ def compare(
         "on": on,
         "sample": sample,
     }
-    settings |= {"systems": _provenance([*left, *right]), "seconds": time.perf_counter() - started}
+    settings |= {"options": _options(chosen, rows), "systems": _provenance([*left, *right]), "seconds": time.perf_counter() - started}
     return Result(rows, settings=settings)
 
 
@@ -226,6 +228,16 @@ def plan(
     parts = [plan_pairs(matched, as_measures(measures, arity=2), uncertainty, budget)[0] for matched in found]
     steps = tuple(step for part in parts for step in part.steps)
     return Plan(steps, budget, max(part.groups for part in parts), sum(part.seconds for part in parts))
+
+
+def _options(measures: Sequence[Measure], rows: Sequence[Row]) -> dict[str, list[dict[str, Any]]]:
+    """By measure, the options in force and what else decided its values (a window of ranks, say), once for each shape of site."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for one in measures:
+        shapes = dict.fromkeys((row["n"], row["d"]) for row in rows if row["measure"] == one.label and row.get("value") is not None)
+        records = [one.record(n, d) for n, d in shapes]
+        found[one.label] = [record for index, record in enumerate(records) if record and record not in records[:index]]
+    return {label: records for label, records in found.items() if records}
 
 
 def _provenance(views: Sequence[View]) -> list[dict[str, Any]]:
