@@ -86,7 +86,7 @@ def _matrix(value: Any, site: str) -> Tensor:
             "Objects would need pickle, which is never used: convert with .astype(float)"
         )
     tensor = as_tensor(array).cpu()
-    if tensor.ndim not in (2, 3):
+    if tensor.ndim not in (2, 3) or not tensor.shape[-1]:
         raise DegenerateInputError(
             f"site {site!r} has shape {tuple(tensor.shape)}; expected [n, d]: one row per stimulus, or [n, r, d]: r repeats of each"
         )

@@ -18,9 +18,10 @@ from inscape.store.building import from_arrays
 from inscape.store.files import parquet_bytes, write_file
 from inscape.store.index import RowIndex, index_table
 from inscape.store.manifest import MANIFEST, STIMULI, ShardEntry, SiteSpec
+from inscape.store.opening import open_store
 from inscape.store.pairing import REPEATS, pair_rows
 from inscape.store.sources import ChainedRows, ChosenRows
-from inscape.store.store import Site, Store, open_store
+from inscape.store.store import Site, Store
 from inscape.store.tables import ID, content_hash
 from inscape.store.view import View
 from inscape.store.writer import StoreWriter, lock_folder, write_shard_files

@@ -86,8 +86,9 @@ class RowIndex:
             "position": zero if position is None else position,
         }
         table = pa.table({name: pa.array(np.asarray(values)).cast(_TYPES[name]) for name, values in data.items()})
-        for name in columns.column_names if columns is not None else ():
-            table = table.append_column(name, columns[name])
+        if columns is not None:
+            for name in columns.column_names:
+                table = table.append_column(name, columns[name])
         return RowIndex(lambda: table)
 
 

@@ -66,7 +66,7 @@ def shard_parts(values: Tensor, key: str) -> list[bytes | memoryview]:
     entry = {"dtype": tag, "shape": list(values.shape), "data_offsets": [0, array.nbytes]}
     header = json.dumps({"__metadata__": {"format": "pt"}, key: entry}, separators=(",", ":")).encode()
     header += b" " * (-(len(header) + 8) % ALIGNMENT)
-    return [len(header).to_bytes(8, "little") + header, memoryview(array.reshape(-1)).cast("B")]
+    return [len(header).to_bytes(8, "little") + header, array.reshape(-1).data.cast("B")]
 
 
 class ShardFile:

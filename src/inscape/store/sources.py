@@ -64,7 +64,7 @@ class TensorRows:
         digest = hashlib.sha256(f"{self.dtype} {self.n} {self.d}".encode())
         size = max(1, _HASHED // max(1, self.d * self.values.itemsize))
         for start in range(0, self.n, size):
-            digest.update(memoryview(carrier(self.values[start : start + size]).reshape(-1)).cast("B"))
+            digest.update(carrier(self.values[start : start + size]).reshape(-1).data.cast("B"))
         return digest.hexdigest()
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
 
 import numpy as np
 import pyarrow as pa
@@ -16,13 +14,12 @@ import torch
 from torch import Tensor
 
 from inscape.errors import SiteNotFoundError, StoreCorruptError, StoreMismatchError, nearest
-from inscape.store.files import check_file, read_parquet, restore_hint, safe_name
-from inscape.store.index import RowIndex, empty_index
-from inscape.store.manifest import MANIFEST, STIMULI, Manifest, SiteSpec
+from inscape.store.files import check_file
+from inscape.store.index import RowIndex
+from inscape.store.manifest import Manifest, SiteSpec
 from inscape.store.page import store_page, store_text
-from inscape.store.shards import Maps, ShardFile
-from inscape.store.sources import ChosenRows, ShardRows, Source, UnfinishedRows
-from inscape.store.tables import content_hash
+from inscape.store.reading import read_stimuli, read_units
+from inscape.store.sources import ChosenRows, Source
 from inscape.store.view import View, choice
 
 
@@ -336,101 +333,3 @@ def _mask(view: View, where: Any) -> np.ndarray:
 def empty_rows(spec: SiteSpec) -> Tensor:
     """No rows of a site."""
     return torch.empty((0, spec.d), dtype=spec.torch_dtype)
-
-
-def read_manifest(root: Path) -> Manifest:
-    """The manifest of a folder.
-
-    Raises:
-        StoreCorruptError: there is none, or it is not readable.
-    """
-    path = root / MANIFEST
-    try:
-        data = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        what = "has no manifest.json, so it is no store" if root.exists() else "does not exist"
-        around = sorted(found.parent.name for found in root.parent.glob(f"*/{MANIFEST}")) if root.parent.exists() else []
-        raise StoreCorruptError(f"{root} {what}; stores beside it: {nearest(root.name, around)}") from None
-    return Manifest.from_json(data, path)
-
-
-def read_stimuli(root: Path, manifest: Manifest) -> pa.Table:
-    """The stimuli table, checked; a longer file is one that an unfinished append has already extended."""
-    path = root / STIMULI
-    if not path.exists():
-        raise StoreCorruptError(f"{path} is missing; {restore_hint()}")
-    table = read_parquet(path).slice(0, manifest.stimuli["rows"]).combine_chunks()
-    if content_hash(table) != manifest.stimuli["sha256"]:
-        raise StoreCorruptError(f"{path} was altered: its content is not what the manifest says; {restore_hint()}")
-    return table
-
-
-def read_units(root: Path, manifest: Manifest, site: str) -> pa.Table:
-    """The unit table of a site, checked."""
-    path = root / "units" / f"{safe_name(site)}.parquet"
-    check_file(path, manifest.units[site]["file"], checksum=True)
-    return read_parquet(path)
-
-
-def open_store(path: str | Path, *, partial: bool = False, verify: bool = False) -> Store:
-    """Opens a store; nothing but the manifest and the stimuli is read.
-
-    Args:
-        path: the folder (a `file://` address is one too).
-        partial: allow reading the finished shards of an incomplete store.
-        verify: check each file's checksum too, not only its size, before anything of it is used.
-
-    Raises:
-        StoreCorruptError: there is no store, or a file is damaged (the message names it).
-        StoreMismatchError: the store has another format version, or the address is remote.
-
-    Example:
-        >>> store = inscape.open("runs/gpt2")
-        >>> store["blocks.6.resid_post"].shape
-    """
-    root = _local(path)
-    manifest = read_manifest(root)
-    stimuli = read_stimuli(root, manifest)
-    total = sum(facts["bytes"] for entry in manifest.shards for facts in entry.files.values())
-    maps, indexes, sites = Maps(total), dict[str, RowIndex](), dict[str, Site]()
-    for name, spec in manifest.sites.items():
-        shards: list[ShardFile] = []
-        for entry in manifest.shards:
-            first, stop = entry.rows[spec.row_set]
-            file = f"shards/{safe_name(name)}/{first}.safetensors"
-            if stop > first:
-                shards.append(ShardFile(root / file, entry.files[file], n=stop - first, d=spec.d, dtype=str(spec.dtype), checksum=verify))
-        source: Source = ShardRows(shards, spec.d, str(spec.dtype), maps)
-        if not manifest.complete and not partial:
-            source = UnfinishedRows(
-                source,
-                f"{root} is incomplete: {len(manifest.shards)} shards are finished. Run the capture again to resume, "
-                "or read what there is with inscape.open(path, partial=True)",
-            )
-        index = indexes.setdefault(spec.row_set, _disk_index(root, manifest, spec.row_set))
-        sites[name] = Site(spec, source, index, read_units(root, manifest, name) if name in manifest.units else None)
-    return Store(manifest, stimuli, sites, path=str(root))
-
-
-def _disk_index(root: Path, manifest: Manifest, row_set: str) -> RowIndex:
-    def load() -> pa.Table:
-        parts: list[pa.Table] = []
-        for entry in manifest.shards:
-            first, stop = entry.rows[row_set]
-            if stop > first:
-                name = f"rows/{safe_name(row_set)}/{first}.parquet"
-                check_file(root / name, entry.files[name], checksum=True)
-                parts.append(read_parquet(root / name))
-        return pa.concat_tables(parts, promote_options="default") if parts else empty_index()
-
-    return RowIndex(load)
-
-
-def _local(path: str | Path) -> Path:
-    text = os.fspath(path)
-    address = urlparse(text)
-    if address.scheme == "file":
-        return Path(unquote(address.path))
-    if "://" in text:
-        raise StoreMismatchError(f"{text!r} is a remote address; copy the folder here and open the copy")
-    return Path(text).expanduser()

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 
 from inscape.errors import StimuliError, StoreMismatchError
+
+pc: Any = pyarrow.compute  # its functions are made at import, where no type checker sees them
 
 ID = "stimulus"
 INDEX_COLUMNS = ("stimulus", "repeat", "position")

@@ -24,9 +24,11 @@ from inscape.store.files import (
 )
 from inscape.store.index import RowIndex, index_table
 from inscape.store.manifest import ABSENT, MANIFEST, STIMULI, Manifest, ShardEntry, SiteSpec, differences, plain
+from inscape.store.opening import open_store
+from inscape.store.reading import read_manifest, read_stimuli
 from inscape.store.shards import shard_parts
 from inscape.store.sources import TensorRows
-from inscape.store.store import Site, Store, empty_rows, open_store, read_manifest, read_stimuli
+from inscape.store.store import Site, Store, empty_rows
 from inscape.store.tables import content_hash, stimulus_table, unique_ids, units_table
 
 _OWN_FILE = re.compile(r"\d+\.(safetensors|parquet)")

@@ -1,0 +1,52 @@
+"""Opening a store that is on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from inscape.store.files import safe_name
+from inscape.store.index import RowIndex
+from inscape.store.reading import local_folder, read_index, read_manifest, read_stimuli, read_units
+from inscape.store.shards import Maps, ShardFile
+from inscape.store.sources import ShardRows, Source, UnfinishedRows
+from inscape.store.store import Site, Store
+
+
+def open_store(path: str | Path, *, partial: bool = False, verify: bool = False) -> Store:
+    """Opens a store; nothing but the manifest and the stimuli is read.
+
+    Args:
+        path: the folder (a `file://` address is one too).
+        partial: allow reading the finished shards of an incomplete store.
+        verify: check each file's checksum too, not only its size, before anything of it is used.
+
+    Raises:
+        StoreCorruptError: there is no store, or a file is damaged (the message names it).
+        StoreMismatchError: the store has another format version, or the address is remote.
+
+    Example:
+        >>> store = inscape.open("runs/gpt2")
+        >>> store["blocks.6.resid_post"].shape
+    """
+    root = local_folder(path)
+    manifest = read_manifest(root)
+    stimuli = read_stimuli(root, manifest)
+    total = sum(facts["bytes"] for entry in manifest.shards for facts in entry.files.values())
+    maps, indexes, sites = Maps(total), dict[str, RowIndex](), dict[str, Site]()
+    for name, spec in manifest.sites.items():
+        shards: list[ShardFile] = []
+        for entry in manifest.shards:
+            first, stop = entry.rows[spec.row_set]
+            file = f"shards/{safe_name(name)}/{first}.safetensors"
+            if stop > first:
+                shards.append(ShardFile(root / file, entry.files[file], n=stop - first, d=spec.d, dtype=str(spec.dtype), checksum=verify))
+        source: Source = ShardRows(shards, spec.d, str(spec.dtype), maps)
+        if not manifest.complete and not partial:
+            source = UnfinishedRows(
+                source,
+                f"{root} is incomplete: {len(manifest.shards)} shards are finished. Run the capture again to resume, "
+                "or read what there is with inscape.open(path, partial=True)",
+            )
+        index = indexes.setdefault(spec.row_set, read_index(root, manifest, spec.row_set))
+        sites[name] = Site(spec, source, index, read_units(root, manifest, name) if name in manifest.units else None)
+    return Store(manifest, stimuli, sites, path=str(root))

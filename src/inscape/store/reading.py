@@ -1,0 +1,80 @@
+"""Reading the pieces of a store's folder, each checked against the manifest."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+import pyarrow as pa
+
+from inscape.errors import StoreCorruptError, StoreMismatchError, nearest
+from inscape.store.files import check_file, read_parquet, restore_hint, safe_name
+from inscape.store.index import RowIndex, empty_index
+from inscape.store.manifest import MANIFEST, STIMULI, Manifest
+from inscape.store.tables import content_hash
+
+
+def read_manifest(root: Path) -> Manifest:
+    """The manifest of a folder.
+
+    Raises:
+        StoreCorruptError: there is none, or it is not readable.
+    """
+    path = root / MANIFEST
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        what = "has no manifest.json, so it is no store" if root.exists() else "does not exist"
+        around = sorted(found.parent.name for found in root.parent.glob(f"*/{MANIFEST}")) if root.parent.exists() else []
+        raise StoreCorruptError(f"{root} {what}; stores beside it: {nearest(root.name, around)}") from None
+    return Manifest.from_json(data, path)
+
+
+def read_stimuli(root: Path, manifest: Manifest) -> pa.Table:
+    """The stimuli table, checked; a longer file is one that an unfinished append has already extended."""
+    path = root / STIMULI
+    if not path.exists():
+        raise StoreCorruptError(f"{path} is missing; {restore_hint()}")
+    table = read_parquet(path).slice(0, manifest.stimuli["rows"]).combine_chunks()
+    if content_hash(table) != manifest.stimuli["sha256"]:
+        raise StoreCorruptError(f"{path} was altered: its content is not what the manifest says; {restore_hint()}")
+    return table
+
+
+def read_units(root: Path, manifest: Manifest, site: str) -> pa.Table:
+    """The unit table of a site, checked."""
+    path = root / "units" / f"{safe_name(site)}.parquet"
+    check_file(path, manifest.units[site]["file"], checksum=True)
+    return read_parquet(path)
+
+
+def read_index(root: Path, manifest: Manifest, row_set: str) -> RowIndex:
+    """The index of a row set, loaded and checked when first asked for."""
+
+    def load() -> pa.Table:
+        parts: list[pa.Table] = []
+        for entry in manifest.shards:
+            first, stop = entry.rows[row_set]
+            if stop > first:
+                name = f"rows/{safe_name(row_set)}/{first}.parquet"
+                check_file(root / name, entry.files[name], checksum=True)
+                parts.append(read_parquet(root / name))
+        return pa.concat_tables(parts, promote_options="default") if parts else empty_index()
+
+    return RowIndex(load)
+
+
+def local_folder(path: str | Path) -> Path:
+    """The folder that a path or a `file://` address means.
+
+    Raises:
+        StoreMismatchError: the address is remote.
+    """
+    text = os.fspath(path)
+    address = urlparse(text)
+    if address.scheme == "file":
+        return Path(unquote(address.path))
+    if "://" in text:
+        raise StoreMismatchError(f"{text!r} is a remote address; copy the folder here and open the copy")
+    return Path(text).expanduser()
