@@ -18,6 +18,10 @@ class InscapeError(Exception):
         return str(self.args[0]) if self.args else ""
 
 
+class ModelNotFoundError(InscapeError, OSError):
+    """A model could not be had: no such folder, no such repository, or no way to reach it."""
+
+
 class SiteNotFoundError(InscapeError, KeyError):
     """No site of the model or store has this name; the message lists the nearest ones."""
 

@@ -48,9 +48,7 @@ class Edited:
         return f"edit({self.model.name}: " + ", ".join(f"{site.name} ← {change!r}" for site, change in self.pairs) + ")"
 
 
-def edit(
-    model: Model | nn.Module | str, site: Where | Mapping[Where, What] | Sequence[tuple[Where, What]], change: Any = None
-) -> Edited:
+def edit(model: Model | nn.Module | str, site: Where | Mapping[Where, What] | Sequence[tuple[Where, What]], change: Any = None) -> Edited:
     """Changes activations while a `with` block runs; afterwards, also after an error, the model is exactly what it was.
 
     Args:

@@ -22,9 +22,9 @@ class Edit:
     """Base of all edits: a rule that turns activations `[b, t, d]` (or `[b, d]`) into others of the same shape.
 
     Attributes:
-        tokens: which tokens it acts on: "all", "last" (the last real token of each pass, so every new one while generating), a mask `[b, t]`
-            or `[t]`, or positions; both count columns of the whole sequence, also when a key-value cache holds the first ones.
-            Columns beyond a mask are left alone; negative positions count from the end of the pass.
+        tokens: which tokens it acts on: "all", "last" (the last real token of each pass, so every new one while generating), a mask
+            `[b, t]` or `[t]`, or positions; both count columns of the whole sequence, also when a key-value cache holds the first
+            ones. Columns beyond a mask are left alone; negative positions count from the end of the pass.
     """
 
     tokens: Tokens = field(default="all", kw_only=True)
@@ -204,7 +204,8 @@ def _chosen(tokens: Tokens, site: Site, x: Tensor, moment: Moment) -> Tensor:
             return mask
         if real.shape[1] != begin + t:
             raise EditError(
-                f"tokens='last': the attention mask has {real.shape[1]} columns, but site {site.name!r} has {begin + t} positions; give a mask [b, t]"
+                f"tokens='last': the attention mask has {real.shape[1]} columns, but site {site.name!r} has {begin + t} positions; "
+                "give a mask [b, t]"
             )
         columns = torch.arange(t, device=x.device)
         here = real[:, begin:].to(x.device).bool()

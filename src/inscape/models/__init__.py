@@ -1,7 +1,7 @@
 """Models: load one, name its sites, run it with hooks that leave nothing behind."""
 
-from inscape.models.loading import ModelNotFoundError, load
+from inscape.models.loading import load
 from inscape.models.model import Model
 from inscape.models.sites import Site, SiteInfo, SiteTable
 
-__all__ = ["Model", "ModelNotFoundError", "Site", "SiteInfo", "SiteTable", "load"]
+__all__ = ["Model", "Site", "SiteInfo", "SiteTable", "load"]

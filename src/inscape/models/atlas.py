@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from inscape.errors import SiteNotFoundError, nearest
 from inscape.models.dryrun import Record, block_lists, record
 from inscape.models.layouts import layout_of
-from inscape.models.names import in_order, is_glob, matches, to_alias, to_canonical
+from inscape.models.names import CANONICAL_BLOCK, in_order, is_glob, matches, to_alias, to_canonical
 from inscape.models.sites import Kind, Site, SiteInfo, SiteTable
 from inscape.models.structure import Structure, add_logits, analyze, block_ends
 
@@ -36,6 +37,7 @@ class Atlas:
         self._config = config
         self._trunk = trunk
         self._has_trunk = has_trunk
+        self._kind: Kind = "tokens"
         self.record: Record | None = None
         self.problem = ""
         self.structure = Structure()
@@ -52,7 +54,7 @@ class Atlas:
                 self.record = record(
                     self._root,
                     run,
-                    keep=lambda path: path.startswith(firsts) or path.count(".") < 6 and not _deep(path, lists),
+                    keep=lambda path: path.startswith(firsts) or not _deep(path, lists),
                     jitter=lambda path: path.startswith(firsts),
                 )
             except Exception as error:  # any model may refuse a made-up input, each in its own way
@@ -135,13 +137,7 @@ class Atlas:
 
     def _from_the_end(self, name: str) -> str:
         parts = name.split(".")
-        if (
-            len(parts) == 3
-            and parts[0] == "blocks"
-            and parts[1].startswith("-")
-            and parts[1][1:].isdigit()
-            and self.structure.blocks is not None
-        ):
+        if len(parts) == 3 and parts[0] == "blocks" and re.fullmatch(r"-\d+", parts[1]) and self.structure.blocks is not None:
             count = len(list(self._root.get_submodule(self.structure.blocks).children()))
             return f"blocks.{count + int(parts[1])}.{parts[2]}"
         return name
@@ -160,18 +156,7 @@ class Atlas:
         reason = why.get(name) or next((why[n] for n in matches(name, why)), None) if is_glob(name) else why.get(name)
         if reason:
             return SiteNotFoundError(f"this model has no site {pattern!r}: {reason}. Nearest: {nearest(name, [*self.structure.sites])}")
-        if self.problem and name.split(".")[-1] in (
-            "resid_mid",
-            "attn_out",
-            "mlp_out",
-            "mlp_act",
-            "q",
-            "k",
-            "v",
-            "z",
-            "final_norm",
-            "logits",
-        ):
+        if self.problem and name.split(".")[-1] in (*CANONICAL_BLOCK, "final_norm", "logits"):
             return SiteNotFoundError(f"site {pattern!r} cannot be located: {self.problem}")
         known = [*self.structure.sites, *self.paths]
         return SiteNotFoundError(f"unknown site {pattern!r}; nearest: {nearest(name, known)}. model.sites() lists all {len(known)}")
@@ -191,7 +176,7 @@ class Atlas:
             count = self.record.count.get(path, 1) if self.record is not None else 1
             note = f"runs {count} times: name one as {path}#0" if count > 1 else ""
             rows.append(SiteInfo(path, path, self.rows(site), site.kind, "", note, canonical=False))
-        note = self.problem and f"no shapes: {self.problem}" or (f"shapes are for {self.record.example}" if self.record else "")
+        note = f"no shapes: {self.problem}" if self.record is None else f"shapes are for {self.record.example}"
         return SiteTable(rows, title=title, note=note)
 
     def rows(self, site: Site) -> tuple[int, ...] | None:

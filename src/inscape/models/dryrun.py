@@ -129,8 +129,8 @@ def record(root: nn.Module, run: Callable[[], Any], keep: Callable[[str], bool],
 def block_lists(root: nn.Module) -> list[str]:
     """Paths of lists of blocks of one class, the likeliest residual stack first.
 
-    A list counts when its members have parts of their own. Those that hold attention come first, decoders that read an encoder last, then the
-    longer, then the larger.
+    A list counts when its members have parts of their own. Those that hold attention come first, decoders that read an encoder
+    last, then the longer, then the larger.
     """
     ranked: list[tuple[bool, bool, int, int, str]] = []
     for path, module in root.named_modules():

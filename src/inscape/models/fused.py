@@ -35,7 +35,8 @@ def split_fused(
 ) -> tuple[str, tuple[Layout, Layout, Layout]] | None:
     """The fused projection and the layout of its three parts, or `None`.
 
-    A layout is accepted when attention computed from it gives the observed `z`; where rotary positions forbid that check, a known family decides.
+    A layout is accepted when attention computed from it gives the observed `z`; where rotary positions forbid that check, a known
+    family decides.
     """
     if heads is None or z.shape[-1] % heads:
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -99,7 +99,7 @@ def _on_input(tap: _Tap) -> Callable[..., None]:
 
 
 @contextmanager
-def counting(module: nn.Module, running: Pass) -> Iterator[None]:
+def counting(module: nn.Module, running: Pass) -> Generator[None]:
     """Starts a new pass whenever `module` is called from outside `Model.run`, so that call indices start at 0 again."""
 
     def begin(module: nn.Module, args: Any) -> None:
@@ -114,7 +114,7 @@ def counting(module: nn.Module, running: Pass) -> Iterator[None]:
 
 
 @contextmanager
-def reading(root: nn.Module, sites: Sequence[Site], reader: Reader, running: Pass, stop: bool) -> Iterator[None]:
+def reading(root: nn.Module, sites: Sequence[Site], reader: Reader, running: Pass, stop: bool) -> Generator[None]:
     """Keeps one hook per module and port open while the body runs; all are removed at the end, also after an error."""
     groups: dict[tuple[str, str], list[Site]] = {}
     for site in sites:
@@ -211,7 +211,7 @@ def _note_moment(moment: Moment) -> Callable[..., None]:
 @contextmanager
 def writing(
     root: nn.Module, trunk: nn.Module, pairs: Sequence[tuple[Site, Writer]], running: Pass, chains: dict[tuple[str, str], Chain]
-) -> Iterator[None]:
+) -> Generator[None]:
     """Lets each writer change its site while the body runs; the hooks are removed with the last writer of a port, also after an error."""
     token = object()
     moment = Moment()

@@ -7,9 +7,10 @@ from torch import nn
 from inscape.models.values import Layout
 
 _CHANNELS_FIRST = (
-    "Conv1d", "Conv2d", "Conv3d", "ConvTranspose", "BatchNorm", "SyncBatchNorm", "InstanceNorm", "GroupNorm", "LocalResponseNorm",
-    "MaxPool", "AvgPool", "AdaptiveAvgPool", "AdaptiveMaxPool", "LPPool", "PixelShuffle", "Upsample", "Dropout1d", "Dropout2d", "Dropout3d", "ChannelShuffle",
-)  # fmt: skip
+    *("Conv1d", "Conv2d", "Conv3d", "ConvTranspose", "PixelShuffle", "Upsample", "ChannelShuffle"),
+    *("BatchNorm", "InstanceNorm", "GroupNorm", "LocalResponseNorm", "Dropout1d", "Dropout2d", "Dropout3d"),
+    *("MaxPool", "AvgPool", "AdaptiveMaxPool", "LPPool"),
+)
 _MIXES_LAST_AXIS = (nn.Linear, nn.Embedding, nn.MultiheadAttention, nn.RNNBase)
 
 

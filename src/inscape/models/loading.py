@@ -9,17 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from inscape.errors import InscapeError, require
+from inscape.errors import ModelNotFoundError, require
 from inscape.models.examples import parameters_of
 from inscape.models.model import Forward, Model
 
 _VOCABULARY = re.compile(r"^tokenizer\.json$|^vocab|^merges|\.model$|\.tiktoken$|^tokenization.*\.py$|^tekken")
 _SHARED = ("revision", "local_files_only", "token", "cache_dir", "trust_remote_code", "subfolder")
 _INPUTS = {"input_ids": "text", "pixel_values": "image", "input_values": "audio", "input_features": "audio"}
-
-
-class ModelNotFoundError(InscapeError, OSError):
-    """A model could not be had: no such folder, no such repository, or no way to reach it."""
 
 
 def load(
@@ -67,27 +63,17 @@ def load(
         return _wrap(module, tokenizer, processor, forward, name, None)
     where = os.fspath(source)
     require("transformers", "hf", f"loading {where!r}")
-    options: dict[str, Any] = dict(from_pretrained)
-    options.update(
-        {k: v for k, v in {"revision": revision, "attn_implementation": attn_implementation, "dtype": kind}.items() if v is not None}
-    )
+    given = {"revision": revision, "attn_implementation": attn_implementation, "dtype": kind}
+    options = {**from_pretrained, **{key: value for key, value in given.items() if value is not None}}
     module = _from_pretrained(where, options)
     if device is not None:
         module = module.to(device)
-    shared = {
-        k: v for k, v in options.items() if k in ("revision", "local_files_only", "token", "cache_dir", "trust_remote_code", "subfolder")
-    }
+    shared = {key: value for key, value in options.items() if key in _SHARED}
     modality = _modality(module, None, None)
     if modality == "text":
-        tokenizer = _companion("AutoTokenizer", tokenizer if tokenizer is not None else where, shared, required=isinstance(tokenizer, str))
-    elif modality == "image":
-        processor = _companion(
-            "AutoImageProcessor", processor if processor is not None else where, shared, required=isinstance(processor, str)
-        )
-    elif modality == "audio":
-        processor = _companion(
-            "AutoFeatureExtractor", processor if processor is not None else where, shared, required=isinstance(processor, str)
-        )
+        tokenizer = _companion("AutoTokenizer", tokenizer, where, shared)
+    else:
+        processor = _companion("AutoImageProcessor" if modality == "image" else "AutoFeatureExtractor", processor, where, shared)
     label = name or os.path.basename(os.path.normpath(where))
     return _wrap(module, tokenizer, processor, forward, label, _folder(where, module))
 
@@ -96,9 +82,7 @@ def _from_pretrained(where: str, options: dict[str, Any]) -> nn.Module:
     """The class that the configuration names: a causal language model with its head, anything else without."""
     import transformers
 
-    keep = {
-        k: v for k, v in options.items() if k in ("revision", "local_files_only", "token", "cache_dir", "trust_remote_code", "subfolder")
-    }
+    keep = {key: value for key, value in options.items() if key in _SHARED}
     try:
         config = transformers.AutoConfig.from_pretrained(where, **keep)
         named = [str(cls) for cls in (getattr(config, "architectures", None) or [])]
@@ -114,27 +98,25 @@ def _from_pretrained(where: str, options: dict[str, Any]) -> nn.Module:
         ) from error
 
 
-def _companion(auto: str, source: Any, options: dict[str, Any], *, required: bool) -> Any:
-    """A tokenizer or processor from the model's own place; a ready object comes back as it is."""
-    if not isinstance(source, (str, os.PathLike)):
-        return source
+def _companion(auto: str, asked: Any, where: str, options: dict[str, Any]) -> Any:
+    """A tokenizer or processor: the ready one, the one from the place that was asked for, or the model's own if it has one."""
+    if asked is not None and not isinstance(asked, (str, os.PathLike)):
+        return asked
     import transformers
 
-    where = os.fspath(source)
-    if auto == "AutoTokenizer" and os.path.isdir(where) and not any(_VOCABULARY.search(name) for name in os.listdir(where)):
-        if required:
-            raise ModelNotFoundError(
-                f"the folder {where!r} holds no tokenizer: expected tokenizer.json, a vocabulary or a sentencepiece model"
-            )
-        return None  # transformers would make an empty tokenizer, which knows no token, without a word
-    try:
-        return getattr(transformers, auto).from_pretrained(os.fspath(source), **options)
-    except Exception as error:  # a folder without one is fine unless it was asked for; each kind fails in its own way
-        if required:
-            raise ModelNotFoundError(
-                f"cannot load {auto.removeprefix('Auto').lower()} from {source!r}: {str(error).splitlines()[0]}"
-            ) from error
-        return None
+    what = {"AutoTokenizer": "tokenizer", "AutoImageProcessor": "image processor"}.get(auto, "feature extractor")
+    source = where if asked is None else os.fspath(asked)
+    # From a folder without a vocabulary transformers makes an empty tokenizer, which knows no token, without a word.
+    empty = auto == "AutoTokenizer" and os.path.isdir(source) and not any(_VOCABULARY.search(name) for name in os.listdir(source))
+    problem = "the folder holds no tokenizer.json, vocabulary or sentencepiece model" if empty else ""
+    if not empty:
+        try:
+            return getattr(transformers, auto).from_pretrained(source, **options)
+        except Exception as error:  # each kind fails in its own way, and a model without one is fine unless it was asked for
+            problem = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+    if asked is not None:
+        raise ModelNotFoundError(f"cannot load a {what} from {source!r}: {problem}")
+    return None
 
 
 def _folder(where: str, module: nn.Module) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -114,9 +114,9 @@ class Model:
     def resolve(self, patterns: str | Site | Sequence[str | Site], *, example: Any = None, split_calls: bool = True) -> list[Site]:
         """The sites that names stand for, in the order asked, without repetition.
 
-        A name is canonical (`blocks.3.resid_post`, also `blocks.-1.resid_post`), TransformerLens's (`blocks.3.hook_resid_post`), or a module
-        path (`transformer.h.3`, `transformer.h.3:in`, `transformer.h.3#1` for the second of several calls). `*` stays within one dotted
-        part, `**` crosses dots. `path:out` always means the module.
+        A name is canonical (`blocks.3.resid_post`, also `blocks.-1.resid_post`), TransformerLens's (`blocks.3.hook_resid_post`), or
+        a module path (`transformer.h.3`, `transformer.h.3:in`, `transformer.h.3#1` for the second of several calls). `*` stays
+        within one dotted part, `**` crosses dots. `path:out` always means the module.
 
         Args:
             patterns: one name, or several.
@@ -141,7 +141,7 @@ class Model:
         return list(found.values())
 
     @contextmanager
-    def hooked(self, sites: str | Sequence[str | Site], reader: Reader, *, stop_after_last: bool = False) -> Iterator[None]:
+    def hooked(self, sites: str | Sequence[str | Site], reader: Reader, *, stop_after_last: bool = False) -> Generator[None]:
         """Calls `reader(site_name, activations)` whenever a site runs, for as many passes as happen inside the `with` block.
 
         The activations may be views of memory that later layers overwrite: the reader copies what it keeps. Edits that are open act first.
@@ -158,7 +158,7 @@ class Model:
             yield
 
     @contextmanager
-    def written(self, pairs: Sequence[tuple[Site, Writer]]) -> Iterator[None]:
+    def written(self, pairs: Sequence[tuple[Site, Writer]]) -> Generator[None]:
         """Lets writers change what sites hold while the block runs; `inscape.edit` is made of this.
 
         Writers of one place act in the order in which they were opened, and before every reader.
@@ -175,7 +175,7 @@ class Model:
         return None if shape is None else shape[-1]
 
     @contextmanager
-    def evaluating(self) -> Iterator[None]:
+    def evaluating(self) -> Generator[None]:
         """Evaluation mode (no dropout) while the block runs; each part's training flag comes back afterwards."""
         training = [part for part in self.module.modules() if part.training] if self._evaluating == 0 else []
         self._evaluating += 1
@@ -269,7 +269,7 @@ class Model:
 
 
 @contextmanager
-def _same_random_numbers() -> Iterator[None]:
+def _same_random_numbers() -> Generator[None]:
     """Leaves torch's random state as it was: looking at a model must not change an experiment."""
     state = torch.random.get_rng_state()
     try:

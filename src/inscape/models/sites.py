@@ -15,6 +15,9 @@ from inscape.models.values import Layout, Pick, get, locate, put
 Kind = Literal["tokens", "patches", "frames", "vector"]
 
 
+PLAIN = Layout()
+
+
 @dataclass(frozen=True)
 class Site:
     """A place in a model: a module, its input or output, and which tensor of that is meant.
@@ -37,7 +40,7 @@ class Site:
     path: str
     port: Literal["out", "in"] = "out"
     pick: Pick | None = None
-    layout: Layout = Layout()
+    layout: Layout = PLAIN
     kind: Kind = "tokens"
     needs_logits: bool = False
     call: int | None = None

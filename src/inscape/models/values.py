@@ -60,12 +60,11 @@ def put(value: Any, pick: Pick, new: Any) -> Any:
         changed: Any = copy.copy(value)
         changed[key] = inner
         return changed
-    items = list(value)
+    whole: Any = value  # narrowed by the dataclass test above to what it is not
+    items: list[Any] = list(whole)
     items[int(key)] = inner
-    if isinstance(value, tuple):
-        make = getattr(type(value), "_make", type(value))  # a named tuple takes its fields one by one
-        return make(items)
-    return items if type(value) is list else type(value)(items)
+    make: Any = getattr(type(whole), "_make", type(whole))  # a named tuple takes its fields one by one
+    return make(items)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,7 +28,7 @@ class Recurrent(nn.Module):
         self.head = nn.Linear(4, 2)
 
     def forward(self, x: Any) -> torch.Tensor:
-        out, (h, _) = self.lstm(x)
+        _, (h, _) = self.lstm(x)
         return self.head(h[-1])
 
 

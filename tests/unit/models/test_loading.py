@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 import inscape as ix
-from inscape.errors import MissingExtraError
-from inscape.models import Model, ModelNotFoundError, Site
+from inscape.errors import MissingExtraError, ModelNotFoundError
+from inscape.models import Model, Site
 from inscape.models.identity import known_file_hashes
 
 
@@ -46,6 +46,14 @@ def test_what_cannot_be_loaded(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ModelNotFoundError, match="the folder exists, but no model could be read from it"):
         ix.load(tmp_path)
+
+
+def test_a_tokenizer_that_was_asked_for(gpt2: Any, tmp_path: Path) -> None:
+    gpt2.save_pretrained(tmp_path)
+    with pytest.raises(ModelNotFoundError, match="cannot load a tokenizer from .*: the folder holds no tokenizer.json, vocabulary"):
+        ix.load(tmp_path, tokenizer=str(tmp_path))
+    ready = object()
+    assert ix.load(tmp_path, tokenizer=ready).tokenizer is ready
 
 
 def test_missing_transformers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,7 +104,7 @@ def test_left_padding_gets_the_right_positions(gpt2: nn.Module, llama: nn.Module
     for module in (gpt2, llama):
         model = ix.load(module)
         kept: dict[str, torch.Tensor] = {}
-        with model.hooked("blocks.2.resid_post", lambda n, x: kept.__setitem__(n, x.clone())):
+        with model.hooked("blocks.2.resid_post", lambda n, x, kept=kept: kept.__setitem__(n, x.clone())):
             model.run({"input_ids": torch.tensor([[5, 6, 7]])})
             alone = kept["blocks.2.resid_post"]
             model.run(

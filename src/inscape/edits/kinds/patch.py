@@ -21,8 +21,8 @@ class Patch(Edit):
     """Replaces activations by those of another run at the same site.
 
     Attributes:
-        values: `[b, t, d]` (one row serves the whole batch) or `[b, d]`, for the columns of the sequence from 0 on; columns beyond `t`, such as
-            newly generated tokens, are left alone. Choose some positions with `tokens`.
+        values: `[b, t, d]` (one row serves the whole batch) or `[b, d]`, for the columns of the sequence from 0 on; columns beyond
+            `t`, such as newly generated tokens, are left alone. Choose some positions with `tokens`.
 
     Example:
         >>> ix.edits.patch(clean_activations, tokens=[3])
@@ -46,12 +46,13 @@ class Patch(Edit):
         values = like(self.values, x)
         if values.ndim != x.ndim or values.shape[0] not in (1, x.shape[0]) or values.shape[-1] != x.shape[-1]:
             raise EditError(
-                f"patch: values have shape {tuple(values.shape)}, but the activations have {tuple(x.shape)}; both runs must have the same batch"
+                f"patch: values have shape {tuple(values.shape)}, but the activations have {tuple(x.shape)}; "
+                "both runs must have the same batch"
             )
         if x.ndim == 2:
             return values.expand_as(x)
         t = x.shape[1]
-        if 0 < offset + t < values.shape[1] and offset == 0:
+        if offset == 0 and t < values.shape[1]:
             raise EditError(
                 f"patch: values cover {values.shape[1]} positions, but this run has {t}; select the positions that both runs share"
             )
