@@ -178,3 +178,26 @@ def test_stores_keep_the_labels_of_their_systems(inscape, stores):
     ran = inscape("compare", "a", "b", "linear_cka", "--interval", "none", "--json")
     assert {(row["system"], row["system_b"]) for row in json.loads(ran.out)["rows"]} == {("net-a", "net-b")}
     assert Store.from_arrays({"x": np.eye(2)}).system  # a store without a label has one all the same
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_demo_passes_its_options_and_its_story_on(inscape, stores, monkeypatch, as_json):
+    taken = {}
+
+    def told(out, *, progress, **options):
+        taken.update(options, out=out)
+        progress("[ 1 s] → something was found")
+        progress("  inscape measures")
+        page = stores / "report.html"
+        page.write_text("<html>")
+        return page
+
+    monkeypatch.setattr("inscape.demo.run_demo", told)
+    ran = inscape("demo", "--model", "gpt2", "--texts", "mine.txt", "--small", *(["--json"] if as_json else []))
+    assert ran.code == 0
+    assert taken == {"out": "runs/demo", "model": "gpt2", "texts": "mine.txt", "seed": 0, "small": True}
+    if as_json:
+        assert json.loads(ran.out) == {"report": str(stores / "report.html"), "bytes": 6, "next": "inscape measures"}
+        assert "something was found" in ran.err
+    else:
+        assert ran.out == "[ 1 s] → something was found\n  inscape measures\n"

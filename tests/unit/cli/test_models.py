@@ -1,0 +1,81 @@
+"""`sites` and `capture` on a tiny GPT-2 with random weights, saved to a folder."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from inscape.store import open as open_store
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    config = GPT2Config(n_layer=3, n_embd=16, n_head=2, vocab_size=50, n_positions=32, bos_token_id=0, eos_token_id=0)
+    path = tmp_path_factory.mktemp("model") / "tiny gpt"
+    GPT2LMHeadModel(config).save_pretrained(path)
+    return path
+
+
+@pytest.fixture
+def ids(tmp_path):
+    path = tmp_path / "ids.jsonl"
+    rows = [{"input_ids": [(7 * i + 3 * k) % 50 for k in range(4 + i % 3)], "label": "ab"[i % 2]} for i in range(12)]
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    return path
+
+
+def test_sites_shows_repeating_blocks_on_one_line(inscape, folder):
+    ran = inscape("sites", folder)
+    assert ran.code == 0
+    lines = [line.split() for line in ran.out.splitlines()]
+    assert lines[0][:2] == ["sites", "of"]
+    assert ["blocks.*.resid_post", "×", "3", "2×6×16"] in lines
+    assert ["final_norm", "2×6×16"] in lines
+    assert any("modules by their path: --all" in line for line in ran.out.splitlines())
+    assert ran.last == f"inscape capture '{folder}' texts.txt --sites 'blocks.*.resid_post' --to runs/store"
+
+
+def test_sites_by_pattern_in_full_and_as_json(inscape, folder):
+    names = [line.split()[0] for line in inscape("sites", folder, "blocks.*.attn_out").out.splitlines()[1:4]]
+    assert names == [f"blocks.{i}.attn_out" for i in range(3)]
+    assert "transformer.h.2.mlp.c_fc" in inscape("sites", folder, "--all").out
+    content = json.loads(inscape("sites", folder, "logits", "--json").out)
+    assert [site["name"] for site in content["sites"]] == ["logits"] and content["sites"][0]["shape"] == [2, 6, 50]
+    ran = inscape("sites", folder, "blocks.*.attn_ot")
+    assert ran.code == 2 and "nearest: 'blocks." in ran.err
+
+
+def test_capture_writes_what_a_hand_written_hook_sees(inscape, folder, ids, tmp_path, monkeypatch):
+    from transformers import GPT2LMHeadModel
+
+    monkeypatch.chdir(tmp_path)
+    ran = inscape(
+        "capture", folder, "ids.jsonl", "--sites", "blocks.1.resid_post", "blocks.2.resid_post", "--to", "runs/x", "--label", "tiny"
+    )
+    assert ran.code == 0, ran.err
+    assert ran.last == "inscape measure runs/x effective_rank two_nn --out runs/x-profile"
+    store = open_store("runs/x")
+    assert (store.system, store.sites, store.complete) == ("tiny", ["blocks.1.resid_post", "blocks.2.resid_post"], True)
+    module, seen = GPT2LMHeadModel.from_pretrained(folder).eval(), []
+    module.transformer.h[1].register_forward_hook(lambda m, i, o: seen.append((o[0] if isinstance(o, tuple) else o)[0, -1]))
+    with torch.no_grad():
+        for line in ids.read_text().splitlines():
+            module(torch.tensor([json.loads(line)["input_ids"]]))
+    torch.testing.assert_close(store["blocks.1.resid_post"].torch(), torch.stack(seen), rtol=1e-5, atol=1e-5)
+
+
+def test_capture_refuses_an_unknown_site_with_the_nearest(inscape, folder, ids, tmp_path):
+    ran = inscape("capture", folder, ids, "--sites", "blocks.1.resid_pots", "--to", tmp_path / "x")
+    assert ran.code == 1
+    assert "blocks.1.resid_post" in ran.err
+    assert inscape("capture", folder, ids).code == 2  # --to is not optional
+
+
+def test_capture_refuses_stimuli_that_are_not_there(inscape, folder, tmp_path):
+    ran = inscape("capture", folder, "nowhere.txt", "--to", tmp_path / "x")
+    assert ran.code == 1 and "nowhere.txt" in ran.err
