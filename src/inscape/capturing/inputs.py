@@ -71,6 +71,7 @@ class TextFeed:
     positioned: bool
     left: bool
     pads: bool
+    always: bool = False  # a caller's own forward may count on the mask; models do without where nothing is padded
     padding_index: int | None = None
     spell: Callable[[list[int]], list[str]] | None = None
     row_kind: str = "token"
@@ -105,7 +106,7 @@ class TextFeed:
             ids[i, part] = row
             mask[i, part] = 1
         inputs: dict[str, Any] = {self.main: torch.from_numpy(ids)}
-        if self.masked:
+        if self.masked and (self.always or not even):
             # From the lengths alone: a pad token that is also a real token (pad = eos) must not be taken for padding.
             inputs["attention_mask"] = torch.from_numpy(mask)
         if self.left and self.positioned and not even:
@@ -256,6 +257,7 @@ def _text_feed(
         "position_ids" in names,
         padding_side == "left",
         pads=masked,
+        always=custom,
         padding_index=None if own is None else int(getattr(own, "padding_idx", 0) or 0),
         spell=getattr(tokenizer, "convert_ids_to_tokens", None),
     )

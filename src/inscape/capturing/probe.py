@@ -49,9 +49,8 @@ def wanted_sites(model: Model, sites: str | Site | Sequence[str | Site]) -> list
     return list(found.values())
 
 
-def move(batch: Batch, model: Model) -> dict[str, object]:
+def move(batch: Batch, device: torch.device, dtype: torch.dtype) -> dict[str, object]:
     """The inputs of a batch on the model's device, floats in its dtype."""
-    device, dtype = model.device, model.dtype
     return {
         name: value.to(device, dtype if value.is_floating_point() else None) if isinstance(value, Tensor) else value
         for name, value in batch.inputs.items()
@@ -68,7 +67,7 @@ def run_probe(model: Model, feed: Feed, wanted: list[Wanted], *, trunk_only: boo
     seen: dict[str, list[Tensor]] = {w.site.name: [] for w in wanted}
     sites = list({w.site.name: w.site for w in wanted}.values())
     with model.hooked(sites, lambda name, x: seen[name].append(x.clone()), stop_after_last=True):
-        model.run(move(batch, model), trunk_only=trunk_only, stop=True)
+        model.run(move(batch, model.device, model.dtype), trunk_only=trunk_only, stop=True)
     for name, values in seen.items():
         if len(values) != 1:
             times = "does not run" if not values else f"runs {len(values)} times"

@@ -57,6 +57,7 @@ class Session:
 
     def __init__(self, model: Model, stimuli: Stimuli, sites: str | Site | Sequence[str | Site], settings: Settings) -> None:
         self.model, self.stimuli, self.settings = model, stimuli, settings
+        self._device, self._dtype = model.device, model.dtype
         self.feed: Feed = feed_for(
             model, stimuli, max_length=settings.max_length, special=settings.special, padding_side=settings.padding_side
         )
@@ -68,7 +69,7 @@ class Session:
         )
         probe = self.feed.probe()
         if model.modality == "tensor" and model.config is None:
-            model.atlas(move(probe, model))  # nothing else says what such a module reads
+            model.atlas(move(probe, model.device, model.dtype))  # nothing else says what such a module reads
         wanted = wanted_sites(model, sites)
         self.trunk_only = model.has_trunk and not any(w.site.needs_logits for w in wanted)
         check_texts(self.feed, self.rule)
@@ -181,7 +182,7 @@ class Session:
     def _forward(self, members: np.ndarray) -> None:
         batch = self.feed.collate(members)
         self.collector.begin(batch)
-        self.model.run(move(batch, self.model), trunk_only=self.trunk_only, stop=True)
+        self.model.run(move(batch, self._device, self._dtype), trunk_only=self.trunk_only, stop=True)
         self.collector.end()
 
     def _fill(self, index: int, start: int, stop: int, limits: Limits, on_halving: Callable[[list[dict[str, int]]], None] | None) -> Limits:
