@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial as later
 from pathlib import Path
 
-from inscape.store.files import safe_name
+from inscape.errors import StoreCorruptError
+from inscape.store.files import restore_hint, safe_name
 from inscape.store.index import RowIndex
+from inscape.store.manifest import MANIFEST, Manifest
 from inscape.store.reading import local_folder, read_index, read_manifest, read_stimuli, read_units
 from inscape.store.shards import Maps, ShardFile
 from inscape.store.sources import ShardRows, Source, UnfinishedRows
@@ -34,13 +37,7 @@ def open_store(path: str | Path, *, partial: bool = False, verify: bool = False)
     total = sum(facts["bytes"] for entry in manifest.shards for facts in entry.files.values())
     maps, indexes, sites = Maps(total), dict[str, RowIndex](), dict[str, Site]()
     for name, spec in manifest.sites.items():
-        shards: list[ShardFile] = []
-        for entry in manifest.shards:
-            first, stop = entry.rows[spec.row_set]
-            file = f"shards/{safe_name(name)}/{first}.safetensors"
-            if stop > first:
-                shards.append(ShardFile(root / file, entry.files[file], n=stop - first, d=spec.d, dtype=str(spec.dtype), checksum=verify))
-        source: Source = ShardRows(shards, spec.d, str(spec.dtype), maps)
+        source: Source = ShardRows(_shards(root, manifest, name, verify=verify), spec.d, str(spec.dtype), maps)
         if not manifest.complete and not partial:
             source = UnfinishedRows(
                 source,
@@ -48,5 +45,20 @@ def open_store(path: str | Path, *, partial: bool = False, verify: bool = False)
                 "or read what there is with inscape.open(path, partial=True)",
             )
         index = indexes.setdefault(spec.row_set, read_index(root, manifest, spec.row_set))
-        sites[name] = Site(spec, source, index, read_units(root, manifest, name) if name in manifest.units else None)
+        units = later(read_units, root, manifest, name) if name in manifest.units else None
+        sites[name] = Site(spec, source, index, units)
     return Store(manifest, stimuli, sites, path=str(root))
+
+
+def _shards(root: Path, manifest: Manifest, site: str, *, verify: bool) -> list[ShardFile]:
+    spec = manifest.sites[site]
+    shards: list[ShardFile] = []
+    for number, entry in enumerate(manifest.shards):
+        first, stop = entry.rows.get(spec.row_set, (0, -1))
+        file = f"shards/{safe_name(site)}/{first}.safetensors"
+        if stop < first or (stop > first and file not in entry.files):
+            raise StoreCorruptError(f"{root / MANIFEST} lists no file of {site!r} for shard {number}; {restore_hint()}")
+        if stop > first:
+            facts = entry.files[file]
+            shards.append(ShardFile(root / file, facts, n=stop - first, d=spec.d, dtype=str(spec.dtype), checksum=verify))
+    return shards

@@ -25,12 +25,15 @@ from inscape.store.view import View, choice
 
 @dataclass(frozen=True)
 class Site:
-    """One site of a store: what it holds, where its rows come from, which stimulus each is, and its unit table."""
+    """One site of a store: what it holds, where its rows come from, which stimulus each is, and its unit table.
+
+    A unit table on disk is a function that reads it, so that a damaged one spoils nothing else.
+    """
 
     spec: SiteSpec
     source: Source
     index: RowIndex
-    units: pa.Table | None = None
+    units: pa.Table | Callable[[], pa.Table] | None = None
 
 
 class Store:
@@ -106,7 +109,7 @@ class Store:
 
     def units(self, site: str) -> pa.Table | None:
         """The unit table of a site (head, channel, ROI, …), or None."""
-        return self._sites[self._name(site)].units
+        return self.view(site).unit_table
 
     def matching(self, patterns: str | Sequence[str]) -> list[str]:
         """The sites that any of these globs matches, in the order of the capture.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ class View:
         >>> view.select(rows=[2, 0]).torch()
     """
 
-    def __init__(self, store: Any, site: str, *, source: Source, index: RowIndex, spec: SiteSpec, units: pa.Table | None = None) -> None:
+    def __init__(self, store: Any, site: str, *, source: Source, index: RowIndex, spec: SiteSpec, units: Any = None) -> None:
         self.store = store
         self.site = site
         self.row_set = spec.row_set
@@ -126,7 +127,7 @@ class View:
     @property
     def unit_table(self) -> pa.Table | None:
         """What is known about each unit (head, channel, ROI, …), one row per unit; None where nothing is."""
-        return self._units
+        return self._units() if callable(self._units) else self._units
 
     @property
     def readable(self) -> bool:
@@ -176,10 +177,11 @@ class View:
         """
         chosen = None if rows is None else choice(rows, self.n, self)
         cut: Any = None
-        table = self._units
+        table: Any = self._units
         if units is not None:
             cut = units if isinstance(units, slice) else row_numbers(units, self.d, self, "unit")
-            table = table.take(pa.array(np.arange(self.d)[cut])) if table is not None else None
+            if table is not None:
+                table = partial(self._units_at, np.arange(self.d)[cut])
         return View(
             self.store,
             self.site,
@@ -188,6 +190,11 @@ class View:
             spec=self._spec,
             units=table,
         )
+
+    def _units_at(self, units: np.ndarray) -> pa.Table:
+        table = self.unit_table
+        assert table is not None
+        return table.take(pa.array(units))
 
     def mean_over_repeats(self) -> View:
         """A lazy view of the mean over the repeats of each stimulus (and position), in order of first appearance."""

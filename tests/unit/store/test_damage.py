@@ -111,6 +111,18 @@ def test_damaged_stimuli(folder: Path) -> None:
         open_store(folder)
 
 
+def test_a_damaged_unit_table_spoils_nothing_else(tmp_path: Path) -> None:
+    store = Store.from_arrays(torch.ones(2, 3), units={"roi": ["V1", "V2", "IT"]}, to=tmp_path / "x")
+    assert store["X"].select(units=[2]).unit_table.to_pydict() == {"roi": ["IT"]}
+    _flip(tmp_path / "x" / "units" / "X.parquet")
+    store = open_store(tmp_path / "x")
+    assert store["X"].select(units=[0, 1]).torch().tolist() == [[1, 1], [1, 1]]
+    with pytest.raises(StoreCorruptError, match=r"X.parquet was altered"):
+        store.units("X")
+    (problem,) = store.verify()
+    assert "X.parquet was altered" in problem
+
+
 def test_swapped_stimuli(folder: Path, tmp_path: Path) -> None:
     Store.from_arrays(torch.zeros(6, 2), to=tmp_path / "other")
     (folder / "stimuli.parquet").write_bytes((tmp_path / "other" / "stimuli.parquet").read_bytes())
@@ -128,6 +140,11 @@ def test_damaged_manifest(folder: Path) -> None:
     del content["shards"]
     path.write_text(json.dumps(content))
     with pytest.raises(StoreCorruptError, match=r"manifest.json lacks or garbles a field \(KeyError\('shards'\)\)"):
+        open_store(folder)
+    content = json.loads(whole)
+    del content["shards"][1]["files"][SHARD]
+    path.write_text(json.dumps(content))
+    with pytest.raises(StoreCorruptError, match=r"manifest.json lists no file of 'h.0' for shard 1"):
         open_store(folder)
     path.write_text(whole.replace('"format_version": 1', '"format_version": 2'))
     with pytest.raises(StoreMismatchError, match=r"manifest.json has format_version 2; this inscape reads 1. Update inscape"):
