@@ -18,6 +18,7 @@ from inscape.models.structure import Structure, add_logits, analyze, block_ends
 
 _KINDS: dict[str, Kind] = {"text": "tokens", "image": "patches", "audio": "frames"}
 _HOOK_EMBED = "hook_embed"
+_LISTS = (nn.ModuleList, nn.ModuleDict)  # they hold modules and never run
 
 
 class Atlas:
@@ -121,6 +122,7 @@ class Atlas:
         paths = matches(path, self.paths) if is_glob(path) else [path] if path in self.paths else []
         if is_glob(path) and self.record is not None:
             paths = [p for p in paths if self._shape(p, where) is not None]
+        paths = [p for p in paths if not isinstance(self._root.get_submodule(p), _LISTS)]
         found_sites: list[Site] = []
         for p in paths:
             label = f"{p}:{port}" if colon else p
@@ -156,6 +158,10 @@ class Atlas:
         reason = why.get(name) or next((why[n] for n in matches(name, why)), None) if is_glob(name) else why.get(name)
         if reason:
             return SiteNotFoundError(f"this model has no site {pattern!r}: {reason}. Nearest: {nearest(name, [*self.structure.sites])}")
+        bare = name.partition(":")[0].partition("#")[0]
+        if bare in self.paths and isinstance(self._root.get_submodule(bare), _LISTS):
+            first = next((f"{bare}.{child}" for child, _ in self._root.get_submodule(bare).named_children()), bare)
+            return SiteNotFoundError(f"{pattern!r} is a list of modules, which itself never runs; name a member, such as {first!r}")
         if self.problem and name.split(".")[-1] in (*CANONICAL_BLOCK, "final_norm", "logits"):
             return SiteNotFoundError(f"site {pattern!r} cannot be located: {self.problem}")
         known = [*self.structure.sites, *self.paths]

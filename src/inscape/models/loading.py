@@ -57,7 +57,9 @@ def load(
         return source
     kind = getattr(torch, dtype.removeprefix("torch.")) if isinstance(dtype, str) and dtype != "auto" else dtype
     if isinstance(source, nn.Module):
-        module = source
+        # A compiled module only wraps this one; hooks need the parts themselves, so it runs uncompiled here, with the same numbers.
+        compiled = getattr(source, "_orig_mod", None)
+        module = compiled if isinstance(compiled, nn.Module) else source
         if device is not None or isinstance(kind, torch.dtype):
             module = module.to(device=device, dtype=kind if isinstance(kind, torch.dtype) else None)
         return _wrap(module, tokenizer, processor, forward, name, None)

@@ -168,6 +168,13 @@ def test_unknown_and_unavailable_names(gpt2: nn.Module, bert: nn.Module) -> None
         ix.load(gpt2).resolve("blocks.9.resid_post")
 
 
+def test_a_list_of_modules_is_no_site(gpt2: nn.Module) -> None:
+    with pytest.raises(
+        SiteNotFoundError, match="'transformer.h' is a list of modules, which itself never runs; name a member, such as 'transformer.h.0'"
+    ):
+        ix.load(gpt2).resolve("transformer.h")
+
+
 def test_globs_stay_within_a_part(gpt2: nn.Module) -> None:
     model = ix.load(gpt2)
     assert [site.name for site in model.resolve("transformer.h.*")] == ["transformer.h.0", "transformer.h.1", "transformer.h.2"]

@@ -38,6 +38,12 @@ def test_ready_modules_are_recognized(vit: Any, wav2vec2_group: Any, gpt2: Any, 
     assert isinstance(model, Model)
 
 
+def test_a_compiled_module_is_read_through_its_parts(gpt2: Any) -> None:
+    model = ix.load(torch.compile(gpt2))
+    assert model.module is gpt2
+    assert model.resolve("blocks.0.resid_post")[0].path == "transformer.h.0"
+
+
 def test_what_cannot_be_loaded(tmp_path: Path) -> None:
     with pytest.raises(
         ModelNotFoundError, match=r"cannot load a model from .*nowhere': there is no such folder here; transformers says: .*Give a folder"
