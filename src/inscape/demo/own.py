@@ -27,7 +27,7 @@ def own_model(out: Path, model: Any, texts: Any, *, seed: int, small: bool, say:
     loaded = ix.load(model)
     stimuli, what = texts, "your texts"
     if texts is None:
-        stimuli, what = zoo.standard_library().windows(200, 200), "pieces of the Python standard library"
+        stimuli, what = zoo.standard_library().windows(500, 120), "pieces of the Python standard library"
     elif _is_path(texts):
         what = f"the texts of {os.fspath(texts)}"
     given = ix.Stimuli.of(stimuli)

@@ -18,6 +18,7 @@ from inscape.training import trajectory
 SITES = ("embed", "blocks.*.resid_post", "final_norm")
 # One number of the whole geometry, one of who is next to whom: they can disagree, and the report shows where.
 PAIR_MEASURES = ("linear_cka_debiased", "mutual_knn")
+RESULTS = ("digits", "training", "seeds", "kinds", "profile")
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def tour(out: Path, *, seed: int, small: bool, say: Teller) -> Path:
     say(f"Training a GPT of {size.layers} layers on the {corpus.source}.")
     say(f"At every checkpoint it reads {len(texts)} held-out texts of {size.context} bytes …")
     watched, trained = _watched(size, corpus, texts, seed, say)
-    told.append(titled(watched, "A language model while it learns", command))
+    told.append(titled(watched, "A language model while it learns; CKA is to its last step", command))
     other, recurrent = _others(size, corpus, seed, say)
     stores = [
         _read(out, f"GPT, seed {seed}", trained, texts, size),
@@ -55,8 +56,8 @@ def tour(out: Path, *, seed: int, small: bool, say: Teller) -> Path:
         _read(out, "recurrent network", recurrent, texts, size),
     ]
     told += [titled(result, title, command) for title, result in _compared(stores, size, seed, say)]
-    for index, result in enumerate(told):
-        result.save(out / "results" / ("digits", "training", "comparison", "profile")[index])
+    for name, result in zip(RESULTS, told, strict=True):
+        result.save(out / "results" / name)
     return ix.report(*told, *stores, to=out / "report.html", title="What small networks represent, and how they come to it")
 
 
@@ -68,7 +69,7 @@ def _digits(seed: int, say: Teller) -> Result:
     parts: list[Result] = []
     for name, module in (("digits MLP, untrained", trained.untrained), ("digits MLP, trained", trained.module)):
         store = ix.capture(ix.load(module, name=name), data.images.numpy(), sites="layers.*", label=name, progress=False)
-        parts.append(ix.measure(store, "class_separation", labels=data.labels.numpy(), seed=seed))
+        parts.append(ix.measure(store, "class_separation", labels=data.labels.numpy(), null="permute", seed=seed))
     result = Result.merge(parts)
     before, after = (part.rows() for part in parts)
     first, last = after[0], after[-1]
@@ -143,8 +144,8 @@ def _compared(stores: list[Store], size: Size, seed: int, say: Teller) -> list[t
         null = max(row["null_mean"] for row in rows if row["null_mean"] is not None)
         p = max(row["p_corrected"] for row in same if row["p_corrected"] is not None)
         say.finding(
-            f"{what}: at equal depth their similarity (debiased CKA, 1 is the same geometry) is {spread(same)}; with shuffled texts it averages "
-            f"at most {format_number(abs(null), 2)} (p ≤ {format_number(p, 2)}, corrected over {len(rows)} pairs of layers)."
+            f"{what}: at equal depth their similarity (debiased CKA, 1 is the same geometry) is {spread(same)}; with shuffled texts it "
+            f"averages at most {format_number(abs(null), 2)} (p ≤ {format_number(p, 2)}, corrected over {len(rows)} pairs of layers)."
         )
     closer = [
         name
@@ -156,7 +157,11 @@ def _compared(stores: list[Store], size: Size, seed: int, say: Teller) -> list[t
         f"The kind of network matters more than the seed at {len(closer)} of {sites} depths: there the two GPTs are more alike "
         "than GPT and recurrent network, and their 95 % intervals do not meet."
     )
-    return [("How alike three language models are", Result.merge([seeds, kinds])), ("The three, layer by layer", profile)]
+    return [
+        ("Two GPTs that differ only in their seed", seeds),
+        ("A GPT and a recurrent network", kinds),
+        ("The three language models, layer by layer", profile),
+    ]
 
 
 def _at(result: Result, site: str) -> Row | None:

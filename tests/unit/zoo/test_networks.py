@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from inscape.zoo import GPT, DigitsCNN, DigitsMLP, DigitsViT, RecurrentLM
+import inscape as ix
+from inscape.zoo import GPT, ByteTokenizer, DigitsCNN, DigitsMLP, DigitsViT, RecurrentLM
 
 MAKES = {"gpt": lambda: GPT(258, d=16, layers=2, heads=2, context=12), "recurrent": lambda: RecurrentLM(258, d=16, layers=2)}
 
@@ -94,3 +95,47 @@ def test_vit_patches_attend_both_ways():
     x = torch.randn(1, 16, 8)
     changed = torch.cat([x[:, :-1], torch.randn(1, 1, 8)], dim=1)
     assert not torch.allclose(model.blocks[0](x)[:, 0], model.blocks[0](changed)[:, 0])
+
+
+CANONICAL = {
+    "gpt": {
+        "embed": "blocks.0:in",
+        "blocks.1.resid_post": "blocks.1",
+        "blocks.0.attn_out": "blocks.0.attn",
+        "blocks.1.mlp_out": "blocks.1.mlp",
+    },
+    "recurrent": {"embed": "blocks.0:in", "blocks.1.resid_post": "blocks.1"},
+}
+
+
+@pytest.mark.parametrize("name", sorted(CANONICAL))
+def test_canonical_names_read_what_a_plain_hook_reads(name: str):
+    torch.manual_seed(0)
+    module = MAKES[name]().eval()
+    ids = torch.randint(0, 256, (2, 6))
+    wanted = {**CANONICAL[name], "final_norm": "norm"}
+    plain: dict[str, torch.Tensor] = {}
+    handles = []
+    for site, path in wanted.items():
+        part = module.get_submodule(path.removesuffix(":in"))
+        if path.endswith(":in"):
+            handles.append(part.register_forward_pre_hook(lambda _m, args, site=site: plain.update({site: args[0].clone()})))
+        else:
+            handles.append(part.register_forward_hook(lambda _m, _a, out, site=site: plain.update({site: out.clone()})))
+    with torch.no_grad():
+        module(ids)
+    for handle in handles:
+        handle.remove()
+    model = ix.load(module, tokenizer=ByteTokenizer())
+    read: dict[str, torch.Tensor] = {}
+    with model.hooked(list(wanted), lambda site, value: read.update({site: value.clone()})):
+        model.run({"input_ids": ids})
+    assert set(read) == set(plain) == set(wanted)
+    for site in wanted:
+        assert torch.equal(read[site], plain[site]), site
+
+
+def test_every_block_has_a_residual_stream():
+    for name, make in MAKES.items():
+        model = ix.load(make(), tokenizer=ByteTokenizer())
+        assert [site.name for site in model.resolve("blocks.*.resid_post")] == ["blocks.0.resid_post", "blocks.1.resid_post"], name
