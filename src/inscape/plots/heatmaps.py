@@ -110,7 +110,7 @@ def _panel(figure: Figure, ax: Axes, rows: list[dict[str, Any]], facts: Facts, l
         labels, title = site_labels(names)
         ticks = thinned(len(names), 12)
         axis.set_ticks(ticks, [labels[i] for i in ticks])
-        axis.set_label_text(f"{system}  {title}" if system else title)
+        axis.set_label_text(f"{system} · {title}" if system else title)
     labels = site_labels(others)[0]
     side = fitting(labels, 0.36 * len(others))
     if side:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -107,7 +108,7 @@ def brief(shape: Shape) -> str:
 def detail(rows: Sequence[dict[str, Any]], *, higher: str = "") -> str:
     """The small print of a finding: what higher means, interval method, n, null."""
     parts: list[str] = [f"higher: {higher}"] if higher else []
-    methods = [m for m in dict.fromkeys(row["interval_method"] for row in rows) if m]
+    methods = [re.sub(r"\((\d+)\)$", r" over \1 groups", m) for m in dict.fromkeys(row["interval_method"] for row in rows) if m]
     parts.append(f"95 % interval: {', '.join(methods)}" if methods else "no interval")
     parts.append(f"n = {span([row['n'] for row in rows])}")
     null = [row["null_mean"] for row in rows if row["null_mean"] is not None]
@@ -129,11 +130,12 @@ def span(values: Iterable[float | None]) -> str:
 
 
 def listed(names: Sequence[str], most: int = 4) -> str:
-    """Names as a person lists them: "a, b and c", "a, b, c and 5 more"."""
+    """Names as a person lists them: "a, b and c", "a, b, c and 5 more"; semicolons where a name has a comma of its own."""
+    comma = "; " if any("," in name for name in names) else ", "
     names = [escape(name) for name in names]
     if len(names) > most:
-        return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
-    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+        return f"{comma.join(names[: most - 1])} and {len(names) - most + 1} more"
+    return " and ".join([comma.join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
 
 
 def count(number: int, noun: str) -> str:

@@ -87,12 +87,14 @@ def test_a_second_system_is_told_briefly():
 def test_the_small_print_has_direction_interval_n_null_and_p():
     row = {"interval_method": "jackknife", "n": 400, "null_mean": 0.02, "p": 0.01, "p_corrected": None}
     assert detail([row], higher="more similar") == "higher: more similar · 95 % interval: jackknife · n = 400 · null 0.020 · p = 0.010"
+    assert "jackknife over 32 groups" in detail([row | {"interval_method": "jackknife(32)"}])
     bare = dict.fromkeys(row)
     assert detail([bare]) == "no interval · n = unknown · no null tested"
 
 
 def test_names_and_counts_read_as_a_person_writes_them():
     assert [listed(list("abcdef"[:k])) for k in (1, 2, 3, 6)] == ["a", "a and b", "a, b and c", "a, b, c and 3 more"]
+    assert listed(["GPT, seed 0", "GPT, seed 1", "RNN"]) == "GPT, seed 0; GPT, seed 1 and RNN"
     assert listed(["<b>"]) == "&lt;b&gt;"
     assert [count(1, "site"), count(1089, "pair")] == ["1 site", "1,089 pairs"]
     assert [span([]), span([5, None]), span([1000, 5])] == ["unknown", "5", "5 to 1,000"]
