@@ -40,7 +40,7 @@ def bootstrap_interval(values: Sequence[float] | np.ndarray, *, level: float = 0
 
     Example:
         >>> interval = bootstrap_interval(range(101), level=0.9)
-        >>> interval.low, interval.high
+        >>> round(interval.low, 6), round(interval.high, 6)
         (5.0, 95.0)
     """
     estimates = np.asarray(values, dtype=np.float64)
