@@ -64,6 +64,8 @@ class Atlas:
                 )
                 continue
             self.record.example, self.problem = words, ""
+            if self._modality not in _KINDS and len(self._shape("", "in") or ()) == 4:
+                self._kind = "patches"  # pictures in, so what a transformer makes of them are patches
             break
         self.structure = self._analyze(lists)
         if self.record is not None:
@@ -181,7 +183,8 @@ class Atlas:
             site = self.raw(path, path, "out")
             count = self.record.count.get(path, 1) if self.record is not None else 1
             note = f"runs {count} times: name one as {path}#0" if count > 1 else ""
-            rows.append(SiteInfo(path, path, self.rows(site), site.kind, "", note, canonical=False))
+            name = f"{path}:out" if path in self.structure.sites else path  # the canonical name wins, so the module needs another
+            rows.append(SiteInfo(name, path, self.rows(site), site.kind, "", note, canonical=False))
         note = f"no shapes: {self.problem}" if self.record is None else f"shapes are for {self.record.example}"
         return SiteTable(rows, title=title, note=note)
 

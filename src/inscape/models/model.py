@@ -61,6 +61,7 @@ class Model:
         self._pass = Pass()
         self._chains: dict[tuple[str, str], Chain] = {}
         self._evaluating = 0
+        self.edited: list[Any] = []  # the edits that are open, outermost first: rows read now are theirs
         self._atlas: Atlas | None = None
         trunk = getattr(module, "base_model", None) if forward is None else None
         self._trunk: nn.Module = trunk if isinstance(trunk, nn.Module) else module

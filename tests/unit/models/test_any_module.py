@@ -205,3 +205,11 @@ def test_pytorchs_own_transformer() -> None:
     assert torch.allclose(layer.norm1(got["blocks.1.resid_pre"] + got["blocks.1.attn_out"]), got["blocks.1.resid_mid"], atol=1e-5)
     with pytest.raises(SiteNotFoundError, match="attention runs fused, without modules for its projections"):
         model.resolve("blocks.1.q")
+
+
+def test_a_transformer_over_pictures_has_patches() -> None:
+    from inscape.zoo import DigitsViT
+
+    model = ix.load(DigitsViT())
+    assert {site.kind for site in model.resolve("blocks.*.*")} == {"patches"}
+    assert model.resolve("logits")[0].kind == "vector"

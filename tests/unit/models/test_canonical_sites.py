@@ -175,6 +175,16 @@ def test_a_list_of_modules_is_no_site(gpt2: nn.Module) -> None:
         ix.load(gpt2).resolve("transformer.h")
 
 
+def test_a_module_with_a_canonical_name() -> None:
+    """`embed` means the same in every model; the module that happens to be called so is `embed:out`."""
+    from inscape.zoo.gpt import GPT
+
+    model = ix.load(GPT(vocab=50, d=16, layers=1, heads=2, context=8))
+    got = read(model, ["embed", "embed:out"], {"input_ids": torch.arange(3)[None]})
+    assert torch.allclose(got["embed"] - got["embed:out"], model.module.get_submodule("pos").weight[:3], atol=1e-6)
+    assert len(model.sites().names) == len(set(model.sites().names))
+
+
 def test_globs_stay_within_a_part(gpt2: nn.Module) -> None:
     model = ix.load(gpt2)
     assert [site.name for site in model.resolve("transformer.h.*")] == ["transformer.h.0", "transformer.h.1", "transformer.h.2"]
