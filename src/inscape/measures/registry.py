@@ -42,10 +42,14 @@ def discover() -> None:
     """Imports every module of the package and every entry point of the group `inscape.measures`, once."""
     if _discovered:
         return
-    _discovered.append(_PACKAGE)
+    _discovered.append(_PACKAGE)  # first, because the imports below may ask for measures themselves
     package = importlib.import_module(_PACKAGE)
-    for info in pkgutil.walk_packages(package.__path__, prefix=f"{_PACKAGE}."):
-        importlib.import_module(info.name)
+    try:
+        for info in pkgutil.walk_packages(package.__path__, prefix=f"{_PACKAGE}."):
+            importlib.import_module(info.name)
+    except BaseException:
+        _discovered.clear()  # a file that fails must fail again next time, not leave half a registry behind
+        raise
     for point in entry_points(group=GROUP):
         try:
             point.load()

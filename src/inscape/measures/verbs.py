@@ -63,7 +63,7 @@ def measure(
         >>> import numpy as np, inscape as ix
         >>> X = np.random.default_rng(0).standard_normal((200, 5))
         >>> round(ix.measure(X, "participation_ratio").value(), 1)
-        4.9
+        4.8
     """
     started = time.perf_counter()
     uncertainty = Uncertainty(interval, level, null, draws, correction, seed)
@@ -97,6 +97,7 @@ def measure(
     settings |= {
         "systems": systems,
         "labels": labels if isinstance(labels, str) else None,
+        "groups": groups if isinstance(groups, str) else None,
         "options": _options(chosen, rows),
         "seconds": time.perf_counter() - started,
     }

@@ -21,7 +21,7 @@ SINGULAR_VALUES = 12.0
 # The jackknife takes the most groups whose extra time stays within this allowance of the point estimate.
 GROUP_CHOICES = (32, 16, 8)
 ALLOWED_RATIO = 10.0
-ALLOWED_SECONDS = 30.0
+ALLOWED_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def choose_groups(point: float, per_group: float, available: int, interval: str 
         interval: "auto", "jackknife", a number of groups, or None for no intervals.
 
     Returns:
-        0 for no intervals; under "auto" the most of 32, 16 and 8 that cost no more than ten times the estimate plus 30 s.
+        0 for no intervals; under "auto" the most of 32, 16 and 8 that cost no more than ten times the estimate plus 10 s.
     """
     if interval is None or interval == "bootstrap" or available < 2:
         return 0
