@@ -9,7 +9,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from inscape.capturing.inputs import ArrayFeed, Batch, Feed, TextFeed
+from inscape.capturing.inputs import Batch, Feed, TextFeed
 from inscape.capturing.positions import PositionRule
 from inscape.capturing.reducers import Reducer
 from inscape.capturing.stimuli import Stimuli
@@ -210,7 +210,7 @@ class Collector:
                 columns["token"] = pa.array(feed.spell(unique.tolist()), pa.string()).take(pa.array(inverse))
                 columns["special"] = pa.array(feed.encoded.special[at])
             return columns
-        if row_set not in self.flagged or not isinstance(feed, ArrayFeed):
+        if row_set not in self.flagged:
             return {}
         return {"special": pa.array(positions < feed.prefix)}
 

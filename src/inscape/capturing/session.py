@@ -121,7 +121,12 @@ class Session:
         if model.config is not None:
             packages["transformers"] = version("transformers")
         return {
-            "model": {**known, "modality": model.modality, "hooks": _foreign_hooks(model)},
+            "model": {
+                **known,
+                "modality": model.modality,
+                "edits": [edit.describe() for edit in model.edited],
+                "hooks": _foreign_hooks(model),
+            },
             "input": {**self.feed.describe(), "content_sha256": self.stimuli.digest()},
             "rows": self.rule.describe(),
             "sites_read": {o.name: _site_facts(next(s for s in self._sites if s.name == o.site)) for o in self.outputs},

@@ -34,6 +34,8 @@ class Edited:
     def __enter__(self) -> Model:
         stack = ExitStack()
         stack.enter_context(self.model.written([(site, _writer(site, change)) for site, change in self.pairs]))
+        self.model.edited.append(self)
+        stack.callback(self.model.edited.remove, self)
         self._open.append(stack)
         return self.model
 
