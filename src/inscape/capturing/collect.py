@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -157,6 +157,12 @@ class Collector:
         if picked is None:
             assert self._batch is not None
             picked = self._picked[key] = pick_rows(self._batch, x.shape[1], rule, self.feed, x.device)
+        if picked.owner.device != x.device:  # a model spread over several devices
+            place = f"{key} on {x.device}"
+            if place not in self._picked:
+                flat = None if picked.flat is None else picked.flat.to(x.device)
+                self._picked[place] = replace(picked, flat=flat, owner=picked.owner.to(x.device))
+            picked = self._picked[place]
         if picked.length != x.shape[1]:
             raise StoreMismatchError(
                 f"sites of one row set gave {picked.length} and {x.shape[1]} positions for one batch; capture them apart"

@@ -75,6 +75,7 @@ class TextFeed:
     padding_index: int | None = None
     spell: Callable[[list[int]], list[str]] | None = None
     row_kind: str = "token"
+    default_tokens: str = "last"
     limits: Limits = TEXT_LIMITS
 
     def load(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
@@ -140,6 +141,7 @@ class ArrayFeed:
     frames: Callable[[np.ndarray], np.ndarray] | None = None
     prefix: int = 0  # class and register tokens in front of the patches,
     prefixed: int = -1  # in outputs of this many positions
+    default_tokens: str = "mean"
     note: dict[str, Any] = field(default_factory=dict[str, Any])
     limits: Limits = ARRAY_LIMITS
     _loaded: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
@@ -242,12 +244,13 @@ def _text_feed(
     if stimuli.kind not in ("text", "tokens"):
         raise _wrong(model, stimuli, "texts or lists of token ids")
     tokenizer = model.tokenizer
-    encoded = encode(stimuli, tokenizer, model.config, max_length=max_length, special=special)
+    # Models that derive positions from their pad id (RoBERTa) number them themselves, with an offset that takes up positions.
+    own = next((m for m in model.module.modules() if hasattr(m, "create_position_ids_from_input_ids")), None)
+    offset = None if own is None else int(getattr(own, "padding_idx", 0) or 0)
+    encoded = encode(stimuli, tokenizer, model.config, max_length=max_length, special=special, reserved=0 if offset is None else offset + 1)
     pad = getattr(tokenizer, "pad_token_id", None)
     if pad is None:
         pad = getattr(model.config, "pad_token_id", None)
-    # Models that derive positions from their pad id (RoBERTa) number them themselves, with an offset.
-    own = next((m for m in model.module.modules() if hasattr(m, "create_position_ids_from_input_ids")), None)
     masked = "attention_mask" in names or custom
     return TextFeed(
         encoded,
@@ -258,7 +261,7 @@ def _text_feed(
         padding_side == "left",
         pads=masked,
         always=custom,
-        padding_index=None if own is None else int(getattr(own, "padding_idx", 0) or 0),
+        padding_index=offset,
         spell=getattr(tokenizer, "convert_ids_to_tokens", None),
     )
 
@@ -336,6 +339,8 @@ def _tensor_feed(model: Model, stimuli: Stimuli, names: list[str]) -> ArrayFeed:
         return tensor.to(model.dtype) if tensor.is_floating_point() else tensor.long()
 
     feed = ArrayFeed(stimuli, main_input(model.module, names, "x"), prepare, "position")
+    if np.ndim(stimuli[0]) == 2 and stimuli.kind != "image":  # [t, d]: a sequence, whose last state has read all of it
+        feed.default_tokens = "last"
     # A bare recurrent module without batch_first reads [t, b, d]: give it that, so that stimuli stay stimuli.
     feed.time_first = isinstance(model.module, torch.nn.RNNBase) and not model.module.batch_first and np.ndim(stimuli[0]) == 2
     return feed

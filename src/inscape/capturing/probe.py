@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -143,6 +144,16 @@ def count_rows(feed: Feed, rule: PositionRule, n: int, probed: dict[str, Tensor]
     if rule.simple:
         return int(feed.encoded.offsets[-1])
     return sum(len(rule.pick(i, int(length), feed.special(i, int(length)), feed.ids(i))) for i, length in enumerate(feed.encoded.lengths))
+
+
+def digest_of_picks(feed: Feed, rule: PositionRule) -> str | None:
+    """A hash of the positions that a function chooses in texts: its code alone does not tell what it closes over."""
+    if not isinstance(feed, TextFeed):
+        return None
+    digest = hashlib.sha256()
+    for i, length in enumerate(feed.encoded.lengths):
+        digest.update(rule.pick(i, int(length), feed.special(i, int(length)), feed.ids(i)).tobytes())
+    return digest.hexdigest()
 
 
 def check_texts(feed: Feed, rule: PositionRule, need: int = 1, what: str = "") -> None:

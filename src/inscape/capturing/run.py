@@ -25,7 +25,7 @@ def capture(
     model: str | Path | nn.Module | Model,
     stimuli: Any,
     sites: str | Site | Sequence[str | Site] = RESIDUAL,
-    tokens: Any = "last",
+    tokens: Any = None,
     to: str | Path | None = None,
     *,
     special: str = "keep",
@@ -46,7 +46,8 @@ def capture(
         stimuli: texts, token ids, images, sounds, arrays or a table of them (see `Stimuli`).
         sites: names or globs; a name may end in a reducer, as in `blocks.*.resid_post|token_cosine`.
         tokens: which positions become rows: "last", "first", "mean", "all", a position, a list, a slice, a column (positions or a mask), or
-            a function of the token ids. Images and sounds have patches and frames in place of tokens.
+            a function of the token ids. Default: "last" for texts and sequences, "mean" for images and sounds, which have patches and
+            frames in place of tokens.
         to: the folder of the store; without it the rows stay in memory.
         special: "keep", "drop" or "bos_only": whether rows of special tokens are kept; the model reads them in any case.
         max_length: the most tokens of a text; default: what tokenizer and model state. Texts beyond it are cut, counted and warned about.
@@ -81,7 +82,7 @@ def capture(
     plan = session.plan(weights=to is not None)
     if to is None:
         check_room(session.bytes, None, memory)
-    with StoreWriter.create_or_resume(to, plan, given.table, session.specs, system=label) as writer:
+    with StoreWriter.create_or_resume(to, plan, given.table, session.specs, units=session.units, system=label) as writer:
         if writer.complete:
             return writer.finish()
         done = len(writer.done_shards)

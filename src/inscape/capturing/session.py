@@ -17,7 +17,7 @@ from inscape.capturing.fidelity import measure_drift
 from inscape.capturing.guard import PrecisionGuard
 from inscape.capturing.inputs import ArrayFeed, Feed, feed_for
 from inscape.capturing.positions import PositionRule
-from inscape.capturing.probe import check_texts, count_rows, find_prefix, move, plan_outputs, run_probe, wanted_sites
+from inscape.capturing.probe import check_texts, count_rows, digest_of_picks, find_prefix, move, plan_outputs, run_probe, wanted_sites
 from inscape.capturing.stimuli import Stimuli
 from inscape.errors import MemoryBudgetError, StimuliError, nearest
 from inscape.models import Model, Site
@@ -30,7 +30,7 @@ DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch
 class Settings:
     """What the caller asked for, beside model, stimuli and sites."""
 
-    tokens: Any = "last"
+    tokens: Any = None
     special: str = "keep"
     max_length: int | None = None
     dtype: str | torch.dtype | None = None
@@ -61,7 +61,8 @@ class Session:
         self.feed: Feed = feed_for(
             model, stimuli, max_length=settings.max_length, special=settings.special, padding_side=settings.padding_side
         )
-        self.rule = PositionRule(settings.tokens, settings.special, stimuli)
+        tokens = self.feed.default_tokens if settings.tokens is None else settings.tokens
+        self.rule = PositionRule(tokens, settings.special, stimuli)
         self._whole = PositionRule("all", settings.special, stimuli)
         self.limits = Limits(
             self.feed.limits.tokens if settings.batch_tokens is None else settings.batch_tokens,
@@ -102,6 +103,18 @@ class Session:
             self._decide_dtypes()
 
     @property
+    def units(self) -> dict[str, dict[str, np.ndarray]]:
+        """A unit table for every site whose units are made of attention heads."""
+        heads = {site.name: site.heads for site in self._sites}
+        found: dict[str, dict[str, np.ndarray]] = {}
+        for output in self.outputs:
+            count, d = heads[output.site], output.spec.d
+            if output.reducer is None and count and d % count == 0:
+                channel = np.arange(d // count)
+                found[output.name] = {"head": np.repeat(np.arange(count), d // count), "channel": np.tile(channel, count)}
+        return found
+
+    @property
     def specs(self) -> dict[str, SiteSpec]:
         """What the store will hold, by site."""
         return {output.name: output.spec for output in self.outputs}
@@ -128,7 +141,10 @@ class Session:
                 "hooks": _foreign_hooks(model),
             },
             "input": {**self.feed.describe(), "content_sha256": self.stimuli.digest()},
-            "rows": self.rule.describe(),
+            "rows": {
+                **self.rule.describe(),
+                **({"picked_sha256": digest_of_picks(self.feed, self.rule)} if callable(self.rule.tokens) else {}),
+            },
             "sites_read": {o.name: _site_facts(next(s for s in self._sites if s.name == o.site)) for o in self.outputs},
             "batches": {"shard_stimuli": self.shard_stimuli, "batch_tokens": self.limits.tokens, "batch_size": self.limits.size},
             "dtype": "activation" if self.settings.dtype is None else str(self.settings.dtype).removeprefix("torch."),

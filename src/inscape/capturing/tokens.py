@@ -33,21 +33,28 @@ class Encoded:
         return np.diff(self.offsets)
 
 
-def known_limit(tokenizer: Any, config: Any) -> int | None:
-    """The most tokens that the tokenizer or the model's config says it reads, or None when neither does."""
-    limits = [getattr(tokenizer, "model_max_length", None)]
-    limits += [getattr(config, name, None) for name in ("max_position_embeddings", "n_positions", "max_seq_len")]
-    stated = [int(limit) for limit in limits if isinstance(limit, (int, float)) and 0 < limit < _NO_LIMIT]
+def known_limit(tokenizer: Any, config: Any, reserved: int = 0) -> int | None:
+    """The most tokens that the tokenizer or the model's config says it reads, or None when neither does.
+
+    `reserved` positions of the model's are never given to tokens.
+    """
+    positions = [getattr(config, name, None) for name in ("max_position_embeddings", "n_positions", "max_seq_len")]
+    stated = [int(count) - reserved for count in positions if isinstance(count, int) and count > reserved]
+    own = getattr(tokenizer, "model_max_length", None)
+    if isinstance(own, (int, float)) and 0 < own < _NO_LIMIT:
+        stated.append(int(own))
     return min(stated) if stated else None
 
 
-def encode(stimuli: Stimuli, tokenizer: Any, config: Any, *, max_length: int | None = None, special: str = "keep") -> Encoded:
+def encode(
+    stimuli: Stimuli, tokenizer: Any, config: Any, *, max_length: int | None = None, special: str = "keep", reserved: int = 0
+) -> Encoded:
     """Token ids for every stimulus; texts beyond `max_length` are cut, counted in the record and warned about.
 
     Raises:
         StimuliError: a text without tokens, a text too long while no maximum is known, text for a model without a tokenizer.
     """
-    limit = known_limit(tokenizer, config)
+    limit = known_limit(tokenizer, config, reserved)
     if max_length is not None and max_length < 1:
         raise StimuliError(f"max_length={max_length} leaves no token; give 1 or more")
     if max_length is not None and limit is not None and max_length > limit:

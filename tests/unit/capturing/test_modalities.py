@@ -182,3 +182,29 @@ def test_tiny_shakespeare_comes_with_its_tokenizer(data_dir):
     _check_folder(
         data_dir / "models" / "tiny-shakespeare-gpt" / "step1024", "First Citizen: Before we proceed any further, hear me speak. " * 3
     )
+
+
+def test_without_a_rule_texts_give_their_last_token_and_images_their_mean(make, plain_tokenizer):
+    text = ix.load(make("gpt2"), tokenizer=plain_tokenizer)
+    assert ix.capture(text, [words(5)], SITE)[SITE].tokens.tolist() == ["w4"]
+    images = torch.randn(3, 3, 8, 8)
+    model = ix.load(make("vit"))
+    assert torch.equal(ix.capture(model, images, SITE)[SITE].torch(), ix.capture(model, images, SITE, "mean")[SITE].torch())
+
+
+def test_sites_made_of_heads_come_with_a_unit_table(make, plain_tokenizer):
+    store = ix.capture(ix.load(make("gpt2"), tokenizer=plain_tokenizer), [words(3)], ["blocks.0.z", SITE])
+    table = store["blocks.0.z"].unit_table
+    assert table is not None
+    assert table["head"].to_pylist() == [0] * 8 + [1] * 8
+    assert table["channel"].to_pylist() == list(range(8)) * 2
+    assert store[SITE].unit_table is None
+
+
+def test_positions_that_a_model_keeps_for_itself_are_not_given_to_tokens(make):
+    """RoBERTa numbers from its padding index + 1: 66 positions read 65 tokens."""
+    from inscape.errors import InscapeWarning
+
+    with pytest.warns(InscapeWarning, match="cut at max_length=65"):
+        store = ix.capture(ix.load(make("roberta")), [[5] * 70], SITE, "all")
+    assert store[SITE].n == 65

@@ -236,3 +236,16 @@ def test_texts_for_models_without_a_tokenizer(make):
         ix.capture(torch.nn.Sequential(torch.nn.Linear(2, 3)), ["w0"], "0")
     with pytest.raises(StimuliError, match="max_length cuts texts; this model reads tensor input"):
         ix.capture(torch.nn.Sequential(torch.nn.Linear(2, 3)), np.zeros((3, 2)), "0", max_length=3)
+
+
+def test_two_functions_with_one_code_are_two_plans(gpt2, tmp_path):
+    """What a function closes over decides its positions, so the plan holds those and not only the code."""
+    from inscape.errors import StoreMismatchError
+
+    def at(position):
+        return lambda ids: [position]
+
+    ix.capture(gpt2, [words(4)], SITE, at(1), to=tmp_path / "s")
+    assert ix.capture(gpt2, [words(4)], SITE, at(1), to=tmp_path / "s").complete
+    with pytest.raises(StoreMismatchError, match="rows.picked_sha256 was"):
+        ix.capture(gpt2, [words(4)], SITE, at(2), to=tmp_path / "s")
