@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from inscape.capturing.inputs import Batch, Feed, TextFeed
-from inscape.capturing.positions import PositionRule
+from inscape.capturing.positions import WORDS, PositionRule
 from inscape.capturing.reducers import Reducer
 from inscape.capturing.stimuli import Stimuli
 from inscape.errors import StimuliError, StoreMismatchError
@@ -51,6 +51,8 @@ def pick_rows(batch: Batch, t: int, rule: PositionRule, feed: Feed, device: torc
     if real is None and rule.simple:
         counts = np.full(b, t, np.int64)
         return Picked(t, None, torch.arange(b, device=device).repeat_interleave(t), counts, np.tile(np.arange(t), b))
+    if rule.special == "keep" and isinstance(rule.tokens, str) and rule.tokens in WORDS:
+        return _pick_by_word(batch, t, rule.tokens, real, device)
     parts: list[np.ndarray] = []
     flat: list[np.ndarray] = []
     for i, where in enumerate(batch.members):
@@ -62,6 +64,21 @@ def pick_rows(batch: Batch, t: int, rule: PositionRule, feed: Feed, device: torc
     counts = np.fromiter((len(part) for part in parts), np.int64, b)
     owner = torch.from_numpy(np.repeat(np.arange(b), counts))
     return Picked(t, torch.from_numpy(np.concatenate(flat)).to(device), owner.to(device), counts, np.concatenate(parts))
+
+
+def _pick_by_word(batch: Batch, t: int, word: str, real: np.ndarray | None, device: torch.device) -> Picked:
+    """The usual rules for all stimuli of a batch at once."""
+    b = len(batch.members)
+    lengths = np.full(b, t, np.int64) if real is None else real
+    starts = np.arange(b) * t + (t - lengths if batch.left else 0)
+    if word in ("last", "first"):
+        counts, positions = np.ones(b, np.int64), lengths - 1 if word == "last" else np.zeros(b, np.int64)
+        flat, owner = starts + positions, np.arange(b)
+    else:
+        counts, owner = lengths, np.repeat(np.arange(b), lengths)
+        positions = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        flat = starts[owner] + positions
+    return Picked(t, torch.from_numpy(flat).to(device), torch.from_numpy(owner).to(device), counts, positions)
 
 
 @dataclass

@@ -94,7 +94,7 @@ class TextFeed:
     def probe(self) -> Batch:
         """Two copies of the start of one stimulus: enough to see the shapes."""
         where = int(np.argmin(self.encoded.lengths))
-        return self._batch(np.array([where, where]), [self.ids(where)[:8]] * 2)
+        return self._batch(np.array([where, where]), [self.ids(where)[:3]] * 2)
 
     def _batch(self, members: np.ndarray, rows: list[np.ndarray]) -> Batch:
         lengths = np.fromiter((len(row) for row in rows), np.int64, len(rows))
