@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from inscape.arrays import threads
 from inscape.demo.own import own_model
 from inscape.demo.telling import Teller
 from inscape.demo.tour import tour
@@ -55,7 +56,8 @@ def run_demo(
     if model is not None:
         report = own_model(folder, model, texts, seed=seed, small=small, say=say)
     else:
-        report = tour(folder, seed=seed, small=small, say=say)
+        with threads(1):  # matrices of width 64: a second thread costs more than it brings, most of all on a busy machine
+            report = tour(folder, seed=seed, small=small, say=say)
     say(f"Done. Open {report} in a browser.")
     stores = [shlex.quote(str(path.parent)) for path in sorted(folder.glob("stores/*/manifest.json"))]
     say.plain("")
