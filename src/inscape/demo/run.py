@@ -63,7 +63,7 @@ def run_demo(
     say.plain("")
     say.plain("What to do next:")
     say.plain("  inscape measures")
-    say.plain(f"  inscape measure {stores[0]} alpha_req stable_rank")
+    say.plain(f"  inscape measure {stores[0]} stable_rank isoscore")
     if len(stores) > 1:
         say.plain(f"  inscape compare {stores[0]} {stores[-1]} procrustes")
     if model is None:
