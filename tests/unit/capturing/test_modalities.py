@@ -45,7 +45,7 @@ def test_the_mean_over_patches_can_leave_out_the_class_token(make):
 
 
 def test_image_files_pass_the_processor(make, tmp_path):
-    pil = pytest.importorskip("PIL.Image")
+    from PIL import Image as pil
     from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
     processor = ViTImageProcessorPil(size={"height": 8, "width": 8})
