@@ -122,32 +122,51 @@ def run_tiles(run: PairRun, measures: Sequence[Measure]) -> None:
 def shuffle_products(run: PairRun, measures: Sequence[Measure], observed: dict[Pair, GramProducts]) -> None:
     """The null of kernel-product measures: breaking the pairing changes ⟨K, L⟩ and Σ a_i b_i alone.
 
-    Kernels of all sites are held and gathered where they fit, so a draw costs one gather a site and one small GEMM for all pairs; else a
-    draw costs one cross product a pair.
+    A draw is one product of all left sites with all right sites in another row order, or, where rows are fewer than units, one gather of
+    every right kernel and one small product of kernels.
     """
     if not observed:
         return
-    used = sorted({index for pair in observed for index in pair})
-    n = run.sites[0].n
-    width = sum(run.sites[x].d * run.sites[y].d for x, y in observed) * n
-    held = 8 * n * n * (2 * len(used)) <= run.budget // 2 and n * n * (len(used) + len(used) ** 2 / 4) < width
-    centered = {i: _centered(run.sites[i]) for i in used}
-    norms = {i: rows.square().sum(1) for i, rows in centered.items()}
-    kernels = {i: rows @ rows.T for i, rows in centered.items()} if held else {}
     lefts, rights = sorted({x for x, _ in observed}), sorted({y for _, y in observed})
-    stacked = torch.stack([kernels[x].flatten() for x in lefts]) if held else None
+    centered = {i: _centered(run.sites[i]) for i in {*lefts, *rights}}
+    norms = {i: rows.square().sum(1) for i, rows in centered.items()}
+    inner = _shuffled_kernels(centered, lefts, rights, run) or _shuffled_rows(centered, lefts, rights)
     for order in run.orders:
         index = torch.from_numpy(order)
-        table: dict[Pair, float] = {}
-        if stacked is not None:
-            moved = torch.stack([kernels[y][index][:, index].flatten() for y in rights])
-            inner = stacked @ moved.T
-            table = {(x, y): float(inner[a, b]) for a, x in enumerate(lefts) for b, y in enumerate(rights)}
+        table = inner(index)
         for (x, y), whole in observed.items():
-            xy = table[x, y] if table else float((centered[x].T @ centered[y][index]).square().sum())
+            xy = float(table[lefts.index(x), rights.index(y)])
             broken = replace(whole, xy=xy, dot_xy=float(norms[x] @ norms[y][index]))
             for one in measures:
                 run.shuffled((x, y), one, lambda one=one, broken=broken: one.evaluate(**_injected(one, broken)))
+
+
+def _shuffled_rows(centered: dict[int, Tensor], lefts: list[int], rights: list[int]) -> Callable[[Tensor], Tensor]:
+    """⟨K, L⟩ of all pairs for a row order, as ‖XᵀY‖² of all units of one side with all of the other; n Σp Σq."""
+    X, Y = (torch.cat([centered[i] for i in side], 1) for side in (lefts, rights))
+    cut_x, cut_y = ([centered[i].shape[1] for i in side] for side in (lefts, rights))
+
+    def inner(order: Tensor) -> Tensor:
+        squares = (X.T @ Y[order]).square_()
+        rows = torch.stack([part.sum(0) for part in squares.split(cut_x, 0)])
+        return torch.stack([part.sum(1) for part in rows.split(cut_y, 1)], 1)
+
+    return inner
+
+
+def _shuffled_kernels(centered: dict[int, Tensor], lefts: list[int], rights: list[int], run: PairRun) -> Callable[[Tensor], Tensor] | None:
+    """The same by gathering n × n kernels; None where they do not fit or would be slower. A gathered entry costs about 20 multiply-adds."""
+    n = run.sites[0].n
+    units = sum(centered[i].shape[1] for i in lefts) * sum(centered[i].shape[1] for i in rights)
+    if 8 * n * n * (len(lefts) + 2 * len(rights)) > run.budget // 2 or n * n * (20 * len(rights) + len(lefts) * len(rights)) > n * units:
+        return None
+    X = torch.stack([(centered[x] @ centered[x].T).flatten() for x in lefts])
+    kernels = [centered[y] @ centered[y].T for y in rights]
+
+    def inner(order: Tensor) -> Tensor:
+        return X @ torch.stack([kernel[order][:, order].flatten() for kernel in kernels]).T
+
+    return inner
 
 
 def _centered(site: SiteRows) -> Tensor:
@@ -166,6 +185,7 @@ def _moment_block(run: PairRun, pairs: Sequence[Pair], measures: Sequence[Measur
     precise = any(needs_double(run.sites[i].take(slice(0, min(1024, run.sites[i].n)))) for i in used)
     own = {i: _moments(run.sites[i].all(), precise) for i in used}
     whole: dict[Pair, CrossMoments] = {}
+    observed: dict[Pair, GramProducts] = {}
     for pair in pairs:
         x, y = pair
         rows = (run.sites[x].all(), run.sites[y].all())
@@ -174,6 +194,8 @@ def _moment_block(run: PairRun, pairs: Sequence[Pair], measures: Sequence[Measur
             run.point(pair, one, lambda one=one, cross=cross, rows=rows: one.settle(_injected(one, cross), rows))
         if run.count:
             whole[pair] = cross
+        if run.orders:
+            observed[pair] = cross.products()
     for group in range(run.count):
         assert run.groups is not None
         inside = np.flatnonzero(run.groups == group)
@@ -189,12 +211,15 @@ def _moment_block(run: PairRun, pairs: Sequence[Pair], measures: Sequence[Measur
                 rows = (run.sites[x].take(kept), run.sites[y].take(kept)) if one.rows is not None else None
                 run.without(pair, one, lambda one=one, left=left, rows=rows: one.settle(_injected(one, left), rows))
     wanted = [pair for pair in run.null_pairs() if pair in set(pairs)]
-    for order in run.orders if wanted else ():
+    kernels = [one for one in measures if {cls for cls, _ in one.needs.values()} == {GramProducts}]
+    shuffle_products(run, kernels, {pair: observed[pair] for pair in wanted} if kernels else {})
+    others = [one for one in measures if one not in kernels]
+    for order in run.orders if wanted and others else ():
         moved: dict[int, Tensor] = {y: run.sites[y].all()[order] for y in sorted({pair[1] for pair in wanted})}
         for pair in wanted:
             X, Y = run.sites[pair[0]].all(), moved[pair[1]]
             broken = CrossMoments.of(X, Y, x=own[pair[0]], y=own[pair[1]], precise=precise)
-            for one in measures:
+            for one in others:
                 run.shuffled(pair, one, lambda one=one, broken=broken, X=X, Y=Y: one.settle(_injected(one, broken), (X, Y)))
 
 
