@@ -45,14 +45,14 @@ def test_the_mean_over_patches_can_leave_out_the_class_token(make):
 
 
 def test_image_files_pass_the_processor(make, tmp_path):
-    from PIL import Image as pil
+    from PIL import Image
     from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
     processor = ViTImageProcessorPil(size={"height": 8, "width": 8})
     pixels = np.random.default_rng(0).integers(0, 255, (2, 10, 12, 3)).astype(np.uint8)
     paths = [tmp_path / f"{i}.png" for i in range(2)]
     for path, image in zip(paths, pixels, strict=True):
-        pil.fromarray(image).save(path)
+        Image.fromarray(image).save(path)
     model = ix.load(make("vit"), processor=processor)
     ready = np.stack([np.asarray(processor(images=image, return_tensors="np")["pixel_values"])[0] for image in pixels])
     expected = ix.capture(ix.load(make("vit")), ready, SITE, "mean")[SITE].torch()
