@@ -70,8 +70,27 @@ def test_number_of_parameters():
     d, layers, vocab, context = 16, 2, 258, 12
     # four projections of attention, up and down of the MLP, two norms a block
     block = 4 * (d * d + d) + (d * 4 * d + 4 * d) + (4 * d * d + d) + 4 * d
-    expected = vocab * d + context * d + layers * block + 2 * d
-    assert sum(p.numel() for p in MAKES["gpt"]().parameters()) == expected
+    expected = {"gpt": vocab * d + context * d + layers * block + 2 * d}
+    # a norm, three gates that each read input and state with a bias for both, and the map back
+    block = 2 * d + 3 * (2 * d * d + 2 * d) + (d * d + d)
+    expected["recurrent"] = vocab * d + layers * block + 2 * d
+    assert {name: sum(p.numel() for p in make().parameters()) for name, make in MAKES.items()} == expected
+
+
+def test_a_recurrent_block_is_the_gru_of_the_textbook():
+    torch.manual_seed(0)
+    block = RecurrentLM(16, d=6, layers=1).blocks[0].double()
+    x = torch.randn(1, 5, 6, dtype=torch.float64)
+    (w_ir, w_iz, w_in), (w_hr, w_hz, w_hn) = block.gru.weight_ih_l0.chunk(3), block.gru.weight_hh_l0.chunk(3)
+    (b_ir, b_iz, b_in), (b_hr, b_hz, b_hn) = block.gru.bias_ih_l0.chunk(3), block.gru.bias_hh_l0.chunk(3)
+    h, states = torch.zeros(6, dtype=torch.float64), []
+    for u in block.norm(x)[0]:
+        r = torch.sigmoid(w_ir @ u + b_ir + w_hr @ h + b_hr)
+        z = torch.sigmoid(w_iz @ u + b_iz + w_hz @ h + b_hz)
+        n = torch.tanh(w_in @ u + b_in + r * (w_hn @ h + b_hn))
+        h = (1 - z) * n + z * h
+        states.append(h)
+    torch.testing.assert_close(block(x), x + block.out(torch.stack(states))[None], rtol=1e-12, atol=1e-12)
 
 
 def test_too_long_and_uneven():
@@ -81,9 +100,17 @@ def test_too_long_and_uneven():
         GPT(16, d=10)
 
 
-@pytest.mark.parametrize("make", [DigitsMLP, DigitsCNN, DigitsViT])
-def test_digit_networks(make: type[nn.Module]):
+@pytest.mark.parametrize(
+    ("make", "size"),
+    [
+        (DigitsMLP, 4 * (64 * 64 + 64) + 650),  # 650: from 64 units to 10 digits
+        (DigitsCNN, (9 + 1) * 16 + (16 * 9 + 1) * 32 + (32 * 9 + 1) * 64 + 650),
+        (DigitsViT, (4 + 1) * 32 + 16 * 32 + 3 * (12 * 32 * 32 + 13 * 32) + 2 * 32 + 330),
+    ],
+)
+def test_digit_networks(make: type[nn.Module], size: int):
     model = make().eval()
+    assert sum(p.numel() for p in model.parameters()) == size
     images = torch.rand(5, 1, 8, 8)
     assert model(images).shape == (5, 10)
     torch.testing.assert_close(model(images)[2:3], model(images[2:3]), rtol=1e-4, atol=1e-5)
