@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-LAYERS, WIDTH = 8, 48
+LAYERS, WIDTH = 7, 36
 
 
 def _sentences(count: int) -> list[str]:
@@ -43,7 +43,7 @@ def _save(folder: Path, seed: int, texts: list[str]) -> None:
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder, made once; each page works on a copy."""
     folder = tmp_path_factory.mktemp("scene")
-    texts = _sentences(96)
+    texts = _sentences(64)
     _save(folder / "gpt2", 0, texts)
     _save(folder / "pythia", 1, texts)
     (folder / "sentences.txt").write_text("\n".join(texts) + "\n")

@@ -5,45 +5,53 @@ A page may set up names for its blocks in an HTML comment that starts with `<!--
 
 from __future__ import annotations
 
+import importlib.util
+import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-BLOCK = re.compile(r"<!-- setup\n(.*?)-->|^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+SCRIPT = Path(__file__).with_name("pages.py")
 PAGES = ["README.md", *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md"))]
 
+spec = importlib.util.spec_from_file_location("inscape_pages", SCRIPT)
+assert spec and spec.loader
+pages = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(pages)
 
-def blocks(text: str) -> list[tuple[int, str]]:
-    """The code of a page with the line on which each piece starts."""
-    found: list[tuple[int, str]] = []
-    for match in BLOCK.finditer(text):
-        code = match.group(1) if match.group(1) is not None else match.group(2)
-        found.append((text[: match.start()].count("\n") + 1, code))
-    return found
+WITH_CODE = [page for page in PAGES if pages.shown((ROOT / page).read_text())]
 
 
-def shown(text: str) -> int:
-    return sum(match.group(2) is not None for match in BLOCK.finditer(text))
+@pytest.fixture(scope="module")
+def errors(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What each page ended in."""
+    work = tmp_path_factory.mktemp("pages")
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), str(scene), str(work), *WITH_CODE],
+        env={**os.environ, "MPLBACKEND": "Agg", "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in PAGES if shown((ROOT / page).read_text())])
-def test_the_code_of_the_page_runs(page: str, page_folder: Path):
-    import matplotlib.pyplot as plt
-
-    names: dict[str, object] = {"__name__": "__main__"}
-    for line, code in blocks((ROOT / page).read_text()):
-        # Padding makes a traceback name the line of the page.
-        exec(compile("\n" * line + code, str(ROOT / page), "exec"), names)
-    plt.close("all")
+@pytest.mark.parametrize("page", WITH_CODE)
+def test_the_code_of_the_page_runs(page: str, errors: dict[str, str]):
+    assert not errors[page], errors[page]
 
 
 def test_the_pages_that_teach_have_code():
     for page in ("README.md", "docs/quickstart.md", "docs/capture.md", "docs/measure.md", "docs/compare.md", "docs/edit.md"):
-        assert shown((ROOT / page).read_text()), page
-    assert shown((ROOT / "README.md").read_text()) >= 6
+        assert page in WITH_CODE
+    assert pages.shown((ROOT / "README.md").read_text()) >= 6
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -54,14 +54,14 @@ def test_examples_run(page_folder: Path):
     store = ix.capture("gpt2", table, tokens="last", to="runs/gpt2")
     rng = np.random.default_rng(0)
     given = {"inscape": ix, "ix": ix, "np": np, "torch": torch, "Path": Path, "texts": texts, "table": table, "store": store}
-    given |= {"view": store["blocks.6.resid_post"], "X": rng.standard_normal((96, 8)), "Y": rng.standard_normal((96, 5))}
+    given |= {"view": store["blocks.6.resid_post"], "X": rng.standard_normal((64, 8)), "Y": rng.standard_normal((64, 5))}
     given |= {
-        "labels": [i % 3 for i in range(96)],
-        "fold_of_row": np.arange(96) % 4,
-        "ids": np.arange(96),
-        "names": [f"s{i}" for i in range(96)],
+        "labels": [i % 3 for i in range(64)],
+        "fold_of_row": np.arange(64) % 4,
+        "ids": np.arange(64),
+        "names": [f"s{i}" for i in range(64)],
     }
-    given |= {"v": torch.ones(48), "direction": torch.ones(48), "update": lambda moments, values: moments.update(values)}
+    given |= {"v": torch.ones(36), "direction": torch.ones(36), "update": lambda moments, values: moments.update(values)}
     given |= {"index": pa.table({"stimulus": [0, 1], "repeat": [0, 0], "position": [0, 0]}), "values": torch.ones(2, 4)}
     given |= {"runs": {1: "gpt2", 2: "pythia"}}
     wrong: list[str] = []
