@@ -20,6 +20,9 @@ _KINDS: dict[str, Kind] = {"text": "tokens", "image": "patches", "audio": "frame
 _HOOK_EMBED = "hook_embed"
 _LISTS = (nn.ModuleList, nn.ModuleDict)  # they hold modules and never run
 
+# The site of the whole module's output, for modules without parts (a bare nn.LSTM) and wherever no part has this name.
+WHOLE = "output"
+
 
 class Atlas:
     """Resolves names to sites for one module.
@@ -83,6 +86,8 @@ class Atlas:
         else:
             found = Structure()
             add_logits(self._root, self.record, self._kind, found)
+            if not found.sites:
+                found.missing.clear()  # a plain module lacks nothing
         order = sorted(found.sites, key=in_order)
         found.sites = {name: self._finish(found.sites[name]) for name in order}
         return found
@@ -122,12 +127,14 @@ class Atlas:
             return []
         where: Literal["out", "in"] = "in" if port == "in" else "out"
         paths = matches(path, self.paths) if is_glob(path) else [path] if path in self.paths else []
+        if path == WHOLE and WHOLE not in self.paths:
+            paths = [""]
         if is_glob(path) and self.record is not None:
             paths = [p for p in paths if self._shape(p, where) is not None]
         paths = [p for p in paths if not isinstance(self._root.get_submodule(p), _LISTS)]
         found_sites: list[Site] = []
         for p in paths:
-            label = f"{p}:{port}" if colon else p
+            label = f"{p or WHOLE}:{port}" if colon else p or WHOLE
             count = self.record.count.get(p, 1) if self.record is not None else 1
             if index and index != "*":
                 found_sites.append(
@@ -166,7 +173,7 @@ class Atlas:
             return SiteNotFoundError(f"{pattern!r} is a list of modules, which itself never runs; name a member, such as {first!r}")
         if self.problem and name.split(".")[-1] in (*CANONICAL_BLOCK, "final_norm", "logits"):
             return SiteNotFoundError(f"site {pattern!r} cannot be located: {self.problem}")
-        known = [*self.structure.sites, *self.paths]
+        known = [*self.structure.sites, *self.paths, WHOLE]
         return SiteNotFoundError(f"unknown site {pattern!r}; nearest: {nearest(name, known)}. model.sites() lists all {len(known)}")
 
     def table(self, title: str) -> SiteTable:
@@ -177,6 +184,9 @@ class Atlas:
             rows.append(SiteInfo(site.name, (site.path or "(model)") + port, self.rows(site), site.kind, to_alias(site.name), site.note))
         for name, reason in self.structure.missing.items():
             rows.append(SiteInfo(name, "", None, "", to_alias(name), reason, available=False))
+        if not self.paths:
+            site = self.raw(WHOLE, "", "out")
+            rows.append(SiteInfo(WHOLE, "(model)", self.rows(site), site.kind, "", "what the module returns", canonical=False))
         for path in self.paths:
             if self.record is not None and self._shape(path, "out") is None:
                 continue  # a container, or a part that did not run

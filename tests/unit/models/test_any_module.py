@@ -213,3 +213,14 @@ def test_a_transformer_over_pictures_has_patches() -> None:
     model = ix.load(DigitsViT())
     assert {site.kind for site in model.resolve("blocks.*.*")} == {"patches"}
     assert model.resolve("logits")[0].kind == "vector"
+
+
+def test_a_module_without_parts_has_its_output_as_a_site():
+    lstm = torch.nn.LSTM(5, 7, batch_first=True)
+    x = torch.randn(6, 4, 5)
+    model = ix.load(lstm)
+    assert [info.name for info in model.sites(example=x)] == ["output"]
+    seen = {}
+    with model.hooked(model.resolve("output"), lambda name, value: seen.update({name: value.clone()})):
+        model.run({"input": x})
+    assert torch.equal(seen["output"], lstm(x)[0])
