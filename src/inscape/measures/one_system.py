@@ -93,7 +93,7 @@ def _site(
         usable = [one for one in measures if not one.labeled or row_labels is not None]
         needed, bound = bind(usable)
         summaries = SiteSummaries(site, needed, labels=row_labels, groups=assigned, budget=plan.memory // 2)
-        base: Row = {"system": view.system, "site": view.site, "kind": view.kind, "n": site.n, "d": site.d, "seed": uncertainty.seed}
+        base: Row = {"system": view.system, "site": view.site, "kind": view.kind, "n": site.n, "d": site.d}
         rows, headline = evaluate_site(summaries, measures, bound, base, labels, (site.all(),) if site.held else None)
         fill_intervals(summaries, usable, bound, headline, uncertainty, 0 if assigned is None else int(assigned.max()) + 1)
         if uncertainty.null is not None and row_labels is not None:

@@ -305,7 +305,6 @@ def _base(matched: Matched, pair: Pair, one: Measure, uncertainty: Uncertainty) 
         "n": matched.n,
         "d": a.d,
         "d_b": b.d,
-        "seed": uncertainty.seed,
     }
 
 

@@ -134,7 +134,7 @@ def measure_model(
     rows: list[Row] = []
     for site, sums in by_site.items():
         kind = facts["sites"][site].kind
-        base: Row = {"system": model.name, "site": site, "kind": kind, "n": sums.n, "d": sums.d, "seed": uncertainty.seed}
+        base: Row = {"system": model.name, "site": site, "kind": kind, "n": sums.n, "d": sums.d}
         try:
             sums.finish()
             found, headline = evaluate_site(sums, measures, bound, base, labels, None)

@@ -26,7 +26,7 @@ def measure(
     labels: Any = None,
     stimuli: Any = None,
     sites: Any = "blocks.*.resid_post",
-    tokens: Any = "last",
+    tokens: Any = None,
     interval: str | int | None = "auto",
     groups: Any = None,
     null: str | None = None,
@@ -45,7 +45,7 @@ def measure(
         labels: for measures of classes: the name of a column, or one label per row or stimulus.
         stimuli: with a model, what `ix.capture` takes.
         sites: with a model, the sites to measure.
-        tokens: with a model, the positions that give rows.
+        tokens: with a model, the positions that give rows, as in `ix.capture`.
         interval: "auto" (delete-group jackknife, as many of 32 groups as are cheap), "jackknife", a number of groups, or None.
         groups: rows of one group are dependent and leave together: a column name, or one label per row or stimulus; default the stimulus.
         null: "permute" shuffles the labels of labeled measures over sources.
