@@ -46,9 +46,7 @@ def test_rank_collapses_and_expands_again_over_training(shakespeare):
 @pytest.mark.slow
 def test_every_layer_approaches_its_final_form(shakespeare):
     final = shakespeare["step1024"]
-    curves = {
-        site: [ix.measures.linear_cka(shakespeare[f"step{s}"][site], final[site]) for s in STEPS[:-1]] for site in final.sites
-    }
+    curves = {site: [ix.measures.linear_cka(shakespeare[f"step{s}"][site], final[site]) for s in STEPS[:-1]] for site in final.sites}
     assert len(curves) == 5
     for site, values in curves.items():
         assert all(np.diff(values) > 0), (site, values)

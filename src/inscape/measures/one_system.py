@@ -10,6 +10,7 @@ from torch import Tensor
 
 from inscape.errors import InscapeError
 from inscape.measures.base import Measure
+from inscape.measures.cautions import dominant_position
 from inscape.measures.inputs import check_sources, column_of, sources_of
 from inscape.measures.uncertainty import Uncertainty, noted, status_of
 from inscape.results import Curve
@@ -57,19 +58,23 @@ def plan_sites(views: Sequence[View], measures: Sequence[Measure], uncertainty: 
 
 def measure_sites(
     views: Sequence[View], measures: Sequence[Measure], plan: Plan, *, labels: Any, groups: Any, uncertainty: Uncertainty
-) -> list[Row]:
-    """One row per site and measure (and per place of a curve); a site that fails gives rows with status and reason."""
+) -> tuple[list[Row], list[str]]:
+    """One row per site and measure (and per place of a curve), and cautions about the rows.
+
+    A site that fails gives rows with status and reason.
+    """
     rows: list[Row] = []
+    cautions: list[str] = []
     nulls: dict[str, list[tuple[Row, np.ndarray]]] = {}
     for view in views:
         try:
-            rows += _site(view, measures, plan, labels, groups, uncertainty, nulls)
+            rows += _site(view, measures, plan, labels, groups, uncertainty, nulls, cautions)
         except InscapeError as error:
             rows += [_failed(view, one, error) for one in measures]
     for label, found in nulls.items():
         one = next(m for m in measures if m.label == label)
         correct([row for row, _ in found], [null for _, null in found], one.facts.higher != "more different", uncertainty.correction)
-    return rows
+    return rows, cautions
 
 
 def _site(
@@ -80,10 +85,13 @@ def _site(
     groups: Any,
     uncertainty: Uncertainty,
     nulls: dict[str, list[tuple[Row, np.ndarray]]],
+    cautions: list[str],
 ) -> list[Row]:
     site = SiteRows(view)
     if 2 * site.nbytes <= plan.memory:
         site.load()
+        caution = dominant_position(view, site.all())
+        cautions += [caution] if caution else []
     try:
         labeled = any(one.labeled for one in measures)
         row_labels = column_of(view, labels, "labels") if labeled and labels is not None else None

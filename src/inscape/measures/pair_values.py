@@ -214,13 +214,30 @@ def _moment_block(run: PairRun, pairs: Sequence[Pair], measures: Sequence[Measur
     kernels = [one for one in measures if {cls for cls, _ in one.needs.values()} == {GramProducts}]
     shuffle_products(run, kernels, {pair: observed[pair] for pair in wanted} if kernels else {})
     others = [one for one in measures if one not in kernels]
-    for order in run.orders if wanted and others else ():
-        moved: dict[int, Tensor] = {y: run.sites[y].all()[order] for y in sorted({pair[1] for pair in wanted})}
-        for pair in wanted:
-            X, Y = run.sites[pair[0]].all(), moved[pair[1]]
-            broken = CrossMoments.of(X, Y, x=own[pair[0]], y=own[pair[1]], precise=precise)
-            for one in others:
-                run.shuffled(pair, one, lambda one=one, broken=broken, X=X, Y=Y: one.settle(_injected(one, broken), (X, Y)))
+    if wanted and others:
+        _shuffle_cross(run, wanted, others, own)
+
+
+def _shuffle_cross(run: PairRun, pairs: Sequence[Pair], measures: Sequence[Measure], own: dict[int, Moments]) -> None:
+    """The null of measures of cross moments: a draw is one product of all left sites with each right site in another row order."""
+    lefts, rights = sorted({x for x, _ in pairs}), sorted({y for _, y in pairs})
+    centered = {i: _centered(run.sites[i]) for i in {*lefts, *rights}}
+    stacked = torch.cat([centered[x] for x in lefts], 1).T
+    whole = any(cls is GramProducts for one in measures for cls, _ in one.needs.values())  # these need the mixed fourth moments too
+    starts = dict(zip(lefts, np.cumsum([0, *(centered[x].shape[1] for x in lefts)]).tolist(), strict=False))
+    for order in run.orders:
+        index = torch.from_numpy(order)
+        for y in rights:
+            moved, Y = centered[y][index], run.sites[y].all()[index]
+            scatters = stacked @ moved
+            for x in lefts:
+                if (x, y) not in pairs:
+                    continue
+                rows = (run.sites[x].all(), Y)
+                cross = scatters[starts[x] : starts[x] + own[x].d]
+                broken = CrossMoments.of(*rows, x=own[x], y=own[y]) if whole else CrossMoments.of_scatter(own[x], own[y], cross)
+                for one in measures:
+                    run.shuffled((x, y), one, lambda one=one, broken=broken, rows=rows: one.settle(_injected(one, broken), rows))
 
 
 def run_weighted(run: PairRun, measures: Sequence[Measure], weights: np.ndarray, sources: np.ndarray) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -66,7 +66,7 @@ def status_of(error: InscapeError) -> tuple[str, str]:
 
 
 @contextmanager
-def noted() -> Iterator[list[str]]:
+def noted() -> Generator[list[str]]:
     """Collects the texts of `InscapeWarning`s in place of showing them: a verb puts them into its rows and warns once."""
     notes: list[str] = []
     with warnings.catch_warnings(record=True) as caught:

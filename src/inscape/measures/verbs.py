@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from inscape.errors import StimuliError, TooFewStimuliError
+from inscape.measures.cautions import tell, truncation
 from inscape.measures.definition import Measure
 from inscape.measures.inputs import Measures, as_measures, as_views
 from inscape.measures.one_system import Row, measure_sites, plan_sites
@@ -70,9 +71,14 @@ def measure(
     chosen = as_measures(measures, arity=1)
     budget = memory_budget(memory)
 
+    told: list[str] = []
+
     def stored(views: Sequence[View]) -> list[Row]:
         ready = plan_sites(views, chosen, uncertainty, budget)
-        return measure_sites(views, chosen, ready, labels=labels, groups=groups, uncertainty=uncertainty)
+        found, cautions = measure_sites(views, chosen, ready, labels=labels, groups=groups, uncertainty=uncertainty)
+        tell(cautions)
+        told.extend([*truncation(views), *cautions])
+        return found
 
     if isinstance(data, Model):
         if stimuli is None:
@@ -96,6 +102,7 @@ def measure(
     settings = {"verb": "measure", "measures": [one.label for one in chosen], "memory": budget, **uncertainty.settings()}
     settings |= {
         "systems": systems,
+        "warnings": told,
         "labels": labels if isinstance(labels, str) else None,
         "groups": groups if isinstance(groups, str) else None,
         "options": _options(chosen, rows),
@@ -183,7 +190,8 @@ def compare(
         "on": on,
         "sample": sample,
     }
-    settings |= {"options": _options(chosen, rows), "systems": _provenance([*left, *right]), "seconds": time.perf_counter() - started}
+    settings |= {"warnings": truncation([*left, *right]), "options": _options(chosen, rows)}
+    settings |= {"systems": _provenance([*left, *right]), "seconds": time.perf_counter() - started}
     return Result(rows, settings=settings)
 
 
@@ -242,8 +250,15 @@ def _options(measures: Sequence[Measure], rows: Sequence[Row]) -> dict[str, list
 
 
 def _provenance(views: Sequence[View]) -> list[dict[str, Any]]:
-    """Which systems the numbers come from: label, path and model identity as the stores know them."""
+    """Which systems the numbers come from: label, path, model identity, and how tokens became rows, as the stores know them."""
     stores = {id(view.store): view.store for view in views}
     return [
-        {"system": store.system, "path": store.path, "model": dict(getattr(store.manifest, "model", {}) or {})} for store in stores.values()
+        {
+            "system": store.system,
+            "path": store.path,
+            "model": dict(store.manifest.model or {}),
+            "input": dict(store.manifest.plan.get("input", {})),
+            "rows": dict(store.manifest.plan.get("rows", {})),
+        }
+        for store in stores.values()
     ]

@@ -103,6 +103,14 @@ class CrossMoments(Summary):
         pair._add(rows_x, rows_y, weights)
         return pair
 
+    @classmethod
+    def of_scatter(cls, x: Moments, y: Moments, cross: Tensor) -> CrossMoments:
+        """A pair from ready moments and the centered cross scatter [p, q] alone; it has no `products` and cannot be merged."""
+        pair = cls()
+        pair.x, pair.y = x, y
+        vars(pair)["cross"] = cross
+        return pair
+
     def update(self, X: Any, Y: Any, weights: Any = None) -> CrossMoments:
         """Adds paired rows [b, p] and [b, q], in place."""
         rows_x, rows_y = _paired(X, Y)

@@ -102,10 +102,10 @@ def format_seconds(seconds: float) -> str:
 def machine_rate() -> float:
     """Multiply-adds per second of an fp64 GEMM here and now, measured once per process in a few milliseconds."""
     a = torch.randn(384, 384, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    a @ a
+    torch.mm(a, a)  # the first call sets the library up
     start = time.perf_counter()
     for _ in range(3):
-        a @ a
+        torch.mm(a, a)
     return 3 * 384**3 / max(1e-6, time.perf_counter() - start)
 
 

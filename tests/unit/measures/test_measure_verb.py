@@ -192,3 +192,27 @@ def test_labels_go_straight_too(network):
         ix.measure(network, "class_separation", stimuli=inputs, sites="0", labels=[0, 1, 2])
     with pytest.raises(StimuliError, match="needs stimuli="):
         ix.measure(network, "rankme")
+
+
+def test_a_position_that_drowns_the_others_is_named():
+    rng = np.random.default_rng(0)
+    hidden = rng.standard_normal((20, 8, 6)).astype(np.float32)
+    hidden[:, 0] += 60
+    model = ix.load(torch.nn.Identity())
+    sunk = ix.capture(model, hidden, sites="output", tokens="all")
+    with pytest.warns(InscapeWarning, match=r"position 0 carries 8\d% of the variance in 12% of the rows"):
+        result = ix.measure(sunk, "participation_ratio", interval=None)
+    assert "attention sink" in result.settings["warnings"][0]
+    clean = ix.measure(ix.capture(model, hidden[:, 1:], sites="output", tokens="all"), "participation_ratio", interval=None)
+    assert clean.settings["warnings"] == []
+
+
+def test_results_say_how_many_tokens_were_cut():
+    from inscape import zoo
+
+    model = ix.load(zoo.GPT(zoo.ByteTokenizer.vocab_size), tokenizer=zoo.ByteTokenizer())
+    with pytest.warns(InscapeWarning, match="cut at max_length=10"):
+        store = ix.capture(model, ["x" * 25, "abc"], sites="blocks.1.resid_post", tokens="all", max_length=10)
+    result = ix.measure(store, "mean_cosine", interval=None)
+    assert "15 of 28 tokens were cut at max_length=10 (1 stimuli)" in result.settings["warnings"][0]
+    assert result.settings["systems"][0]["input"]["special"] == "keep"

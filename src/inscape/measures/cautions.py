@@ -1,0 +1,53 @@
+"""What a reader must know about the rows behind a number: tokens that were cut, positions that drown the others."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+from inscape.errors import InscapeWarning
+from inscape.store import View
+
+# One position with more than this share of the variance decides every spectrum and every distance.
+MOST = 0.5
+
+
+def truncation(views: Sequence[View]) -> list[str]:
+    """A sentence per store whose capture cut tokens away."""
+    told: list[str] = []
+    for store in {id(view.store): view.store for view in views}.values():
+        read = store.manifest.plan.get("input", {})
+        cut = read.get("truncated_tokens", 0)
+        if cut:
+            told.append(
+                f"{store.system}: {cut} of {cut + read['tokens']} tokens were cut at max_length={read['max_length']} "
+                f"({read['truncated_stimuli']} stimuli); the numbers are of what was read"
+            )
+    return told
+
+
+def dominant_position(view: View, rows: Tensor) -> str | None:
+    """A sentence if one position of the sequences carries most of the variance of rows [n, d], as attention sinks do; n d."""
+    positions = view.position
+    if view.kind == "stimulus" or len(np.unique(positions)) < 3:
+        return None
+    spread = (rows.double() - rows.double().mean(0)).square().sum(1).cpu().numpy()
+    by_position = np.bincount(positions, weights=spread)
+    first = int(by_position.argmax())
+    share, held = by_position[first] / max(spread.sum(), np.finfo(float).tiny), float((positions == first).mean())
+    if share <= MOST or share < 2 * held:
+        return None
+    return (
+        f"{view.system}/{view.site}: position {first} carries {share:.0%} of the variance in {held:.0%} of the rows, as an attention sink "
+        "does; leave it out (store.select, special='drop') to see the others"
+    )
+
+
+def tell(told: Sequence[str]) -> None:
+    """One `InscapeWarning` with the first caution and how many there are."""
+    if told:
+        more = f" (and {len(told) - 1} more; see result.settings['warnings'])" if len(told) > 1 else ""
+        warnings.warn(told[0] + more, InscapeWarning, stacklevel=3)
