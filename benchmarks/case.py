@@ -53,6 +53,7 @@ class Setup:
     figures: dict[str, Figure]
     single: dict[str, tuple[str, float, float, str]] = field(default_factory=dict)
     notes: dict[str, object] = field(default_factory=dict)
+    material: dict[str, Any] = field(default_factory=dict)  # what a peer needs to build its subject; not recorded
 
 
 Case = Callable[[bool], AbstractContextManager[Setup]]

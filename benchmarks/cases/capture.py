@@ -40,10 +40,10 @@ def transformer_lens(setup: Setup) -> None:
     from transformer_lens.model_bridge import TransformerBridge
     from transformers import PreTrainedTokenizerFast
 
-    ids = setup.notes.pop("ids")
+    ids = setup.material["ids"]
     words = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
     with tempfile.TemporaryDirectory() as folder:  # it boots from a folder and wants a tokenizer there
-        setup.notes.pop("model").save_pretrained(folder)
+        setup.material["model"].save_pretrained(folder)
         PreTrainedTokenizerFast(tokenizer_object=words, bos_token="a", eos_token="a", pad_token="a").save_pretrained(folder)
         bridge = TransformerBridge.boot_transformers(folder)
 
@@ -64,8 +64,8 @@ def nnsight(setup: Setup) -> None:
     """NNsight traces the very same model."""
     from nnsight import NNsight
 
-    ids = setup.notes.pop("ids")
-    traced = NNsight(setup.notes.pop("model"))
+    ids = setup.material["ids"]
+    traced = NNsight(setup.material["model"])
 
     def run() -> object:
         kept = []
@@ -121,16 +121,18 @@ def capture_overhead(tiny: bool) -> Generator[Setup]:
         "stored": Figure("the same with the fp16 store written to disk", ratio("inscape_stored", "forward"), 1.10),
         "hooks": Figure("plain hooks over the forward pass, for orientation", ratio("hooks", "forward"), None),
     }
-    yield Setup(subjects, figures, notes={"tiny": tiny, "tokens": list(ids.shape), "ids": batch, "model": model})
+    yield Setup(subjects, figures, notes={"tokens": list(ids.shape)}, material={"ids": batch, "model": model})
     shutil.rmtree(folder, ignore_errors=True)
 
 
 @case("capture_per_forward")
 def capture_per_forward(tiny: bool) -> Generator[Setup]:
     """What each forward pass of a running capture costs on top: one 1 × 16 input, 12 layers of width 64."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # the work of a pass this small: with more, CPU seconds count threads that spin
     model = gpt2(layers=12, width=64, heads=4, vocabulary=1000)
     wrapped = ix.load(model)
-    short, long = (4, 12) if tiny else (100, 400)
+    short, long = (4, 12) if tiny else (100, 700)
     ids = token_ids(long, 16, 1000)
     batches = [torch.from_numpy(row[None]) for row in ids]
 
@@ -150,7 +152,7 @@ def capture_per_forward(tiny: bool) -> Generator[Setup]:
     }
     figures = {
         "added": Figure(
-            "CPU milliseconds that a capture adds to each forward pass (the difference of a long and a short run, so set-up cancels)",
+            "CPU milliseconds that a capture adds to each forward pass (one thread; the difference of a long and a short run, so set-up cancels)",
             lambda t: (
                 1e3 * ((t["inscape_long"].cpu - t["inscape_short"].cpu) - (t["plain_long"].cpu - t["plain_short"].cpu)) / (long - short)
             ),
@@ -158,4 +160,5 @@ def capture_per_forward(tiny: bool) -> Generator[Setup]:
             unit="ms",
         )
     }
-    yield Setup(subjects, figures, notes={"forwards": [short, long]})
+    yield Setup(subjects, figures, notes={"forwards": [short, long], "threads": 1})
+    torch.set_num_threads(before)

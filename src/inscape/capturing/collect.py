@@ -35,6 +35,10 @@ class Picked:
     counts: np.ndarray
     positions: np.ndarray
 
+    def fits(self, x: Tensor) -> bool:
+        """Whether rows are chosen, and on the device of `x`."""
+        return self.flat is not None and self.flat.device == x.device
+
     def mask(self, b: int) -> Tensor:
         """[b, t]: true where a row is kept."""
         if self.flat is None:
@@ -91,6 +95,7 @@ class Output:
     spec: SiteSpec
     wide: torch.dtype
     chunks: list[Tensor] = field(default_factory=list[Tensor])
+    simple: bool = False  # chosen positions as they are: neither reduced nor averaged
 
 
 class Collector:
@@ -102,10 +107,12 @@ class Collector:
         self.rule, self.whole, self.feed = rule, whole, feed
         self._by_site: dict[str, list[Output]] = {}
         for output in outputs:
+            output.simple = output.reducer is None and not rule.pooled
             self._by_site.setdefault(output.site, []).append(output)
         self._batch: Batch | None = None
         self._picked: dict[str, Picked] = {}
         self._log: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
+        self._places: dict[str, Tensor] = {}
 
     @property
     def sites(self) -> list[str]:
@@ -115,7 +122,7 @@ class Collector:
     def clear(self) -> None:
         """Forgets the rows of the shard."""
         self._batch = None
-        self._log = {}
+        self._log, self._places = {}, {}
         for output in self.outputs:
             output.chunks = []
 
@@ -150,6 +157,10 @@ class Collector:
         if batch is None:  # the model was called between two batches, by somebody else
             return
         for output in self._by_site[site]:
+            rows = self._picked.get(output.spec.row_set)
+            if output.simple and x.ndim == 3 and rows is not None and rows.length == x.shape[1] and rows.fits(x):
+                output.chunks.append(x.reshape(-1, x.shape[-1]).index_select(0, rows.flat))  # pyright: ignore[reportArgumentType]  (fits says it is there)
+                continue
             if x.ndim == 2:
                 output.chunks.append(x.clone())
                 continue
@@ -188,17 +199,28 @@ class Collector:
 
     def gather(self, output: Output, start: int, stop: int) -> Tensor:
         """The shard's rows of one site in the order of the stimuli, in the activation's dtype; its chunks are let go."""
-        log = self._log[output.spec.row_set]
+        places = self._places.get(output.spec.row_set)
+        if places is None:
+            places = self._places[output.spec.row_set] = self._place(output.spec.row_set, start, stop)
+        chunks, output.chunks = output.chunks, []
+        # One copy of all chunks: a shard of many small batches has thousands of them.
+        flat = torch.cat(chunks).to(output.wide) if chunks else torch.empty(0, output.spec.d, dtype=output.wide)
+        if len(flat) != len(places):
+            raise StoreMismatchError(f"site {output.site!r} gave {len(flat)} rows where its positions say {len(places)}")
+        chunks.clear()
+        return torch.empty_like(flat).index_copy_(0, places, flat)
+
+    def _place(self, row_set: str, start: int, stop: int) -> Tensor:
+        """Where each collected row belongs so that the shard is in the order of the stimuli."""
+        log = self._log[row_set]
         counts = np.zeros(stop - start, np.int64)
         for members, count, _ in log:
             counts[members - start] = count
-        first = np.concatenate([[0], np.cumsum(counts)])
-        rows = torch.empty(int(first[-1]), output.spec.d, dtype=output.wide)
-        chunks, output.chunks = output.chunks, []
-        for (members, count, _), chunk in zip(log, chunks, strict=True):
-            at = np.repeat(first[members - start] - np.concatenate([[0], np.cumsum(count)[:-1]]), count) + np.arange(int(count.sum()))
-            rows.index_copy_(0, torch.from_numpy(at), chunk.to(output.wide))
-        return rows
+        first = np.cumsum(counts) - counts
+        members = np.concatenate([members for members, *_ in log])
+        count = np.concatenate([count for _, count, _ in log])
+        within = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
+        return torch.from_numpy(np.repeat(first[members - start], count) + within)
 
     def index(self, row_set: str, start: int, stimuli: Stimuli, kind: str) -> pa.Table:
         """The index table of a row set for the shard: stimulus, repeat, position and what is known about each row."""

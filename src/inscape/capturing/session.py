@@ -213,8 +213,10 @@ class Session:
             self.collector.clear()
             members = np.zeros(1, np.int64)
             try:
-                for members in batches(lengths, groups, limits):
-                    self._forward(members + start)
+                # Once a shard: entering the mode costs as much as a hook, and no_grad alone leaves autograd's bookkeeping on.
+                with torch.inference_mode():
+                    for members in batches(lengths, groups, limits):
+                        self._forward(members + start)
                 return limits
             except (RuntimeError, MemoryError) as error:
                 if not _out_of_memory(error):

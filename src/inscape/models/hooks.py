@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from inscape.models.sites import Site
+from inscape.models.sites import PLAIN, Site
 
 Reader = Callable[[str, Tensor], None]
 
@@ -61,6 +61,9 @@ class _Tap:
 
     def __init__(self, sites: Sequence[Site], reader: Reader, running: Pass, reading: _Reading) -> None:
         self.sites = [(site.name, site.read, site.call) for site in sites]
+        # What most hooks do, twelve times and more in every pass: one site, whose rows are the tensor as it is.
+        only = sites[0] if len(sites) == 1 else None
+        self.plain = only.name if only is not None and only.pick is None and only.layout == PLAIN and only.call is None else None
         self.reader = reader
         self.running = running
         self.reading = reading
@@ -70,6 +73,14 @@ class _Tap:
 
     def __call__(self, value: Any) -> None:
         running = self.running
+        if self.plain is not None and type(value) is Tensor and value.ndim <= 3:
+            self.reader(self.plain, value)
+            if self.seen[0] != running.serial:
+                self.seen[0] = running.serial
+                self.reading.left -= 1
+            if self.reading.left <= 0:
+                running.stop_if_done()
+            return
         if self.serial != running.serial:
             self.serial, self.call = running.serial, -1
         self.call += 1
