@@ -100,9 +100,9 @@ class TextFeed:
         lengths = np.fromiter((len(row) for row in rows), np.int64, len(rows))
         width = int(lengths.max())
         even = bool((lengths == width).all())
-        ids = np.full((len(rows), width), self.pad, np.int64)
-        mask = np.zeros((len(rows), width), np.int64)
-        for i, row in enumerate(rows):
+        ids = np.array(rows, np.int64) if even else np.full((len(rows), width), self.pad, np.int64)
+        mask = np.ones_like(ids) if even else np.zeros_like(ids)
+        for i, row in enumerate(() if even else rows):
             part = slice(width - len(row), width) if self.left else slice(0, len(row))
             ids[i, part] = row
             mask[i, part] = 1

@@ -103,6 +103,9 @@ def _site(
         summaries = SiteSummaries(site, needed, labels=row_labels, groups=assigned, budget=plan.memory // 2)
         base: Row = {"system": view.system, "site": view.site, "kind": view.kind, "n": site.n, "d": site.d}
         rows, headline = evaluate_site(summaries, measures, bound, base, labels, (site.all(),) if site.held else None)
+        if summaries.lost_digits:
+            summaries = SiteSummaries(site, needed, labels=row_labels, groups=assigned, budget=plan.memory // 2, precise=True)
+            rows, headline = evaluate_site(summaries, measures, bound, base, labels, (site.all(),) if site.held else None)
         fill_intervals(summaries, usable, bound, headline, uncertainty, 0 if assigned is None else int(assigned.max()) + 1)
         if uncertainty.null is not None and row_labels is not None:
             for one in usable:

@@ -49,6 +49,12 @@ def shifted(X: Tensor, shift: Tensor, dtype: torch.dtype) -> Tensor:
     return (X.to(shift.device, torch.float64) - shift).to(dtype)
 
 
+def loses_digits(eigenvalues: Tensor, rank: int) -> bool:
+    """Whether products in fp32 would leave the smallest of `rank` descending eigenvalues without two digits."""
+    last = min(rank, len(eigenvalues))
+    return last > 0 and float(eigenvalues[last - 1]) <= 100 * torch.finfo(torch.float32).eps * float(eigenvalues[0])
+
+
 def needs_double(pilot: Tensor, used: int | None = None) -> bool:
     """Whether products of rows like `pilot` must be formed in fp64: the `used`-th eigenvalue is within 100 times of fp32's error.
 

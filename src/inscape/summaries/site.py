@@ -6,13 +6,17 @@ from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from inscape.arrays import row_blocks
 from inscape.summaries.base import Summary
-from inscape.summaries.blocks import needs_double, pilot_shift
+from inscape.summaries.blocks import loses_digits, needs_double, pilot_shift
 from inscape.summaries.moments import Moments
 from inscape.summaries.rows import SiteRows
+
+# Rows of the pilot that decides on fp64 products: 256³ multiplications at most.
+PILOT = 256
 
 Key = tuple[type[Summary], Hashable]
 Needed = dict[Key, dict[str, Any]]
@@ -49,21 +53,39 @@ class SiteSummaries:
         labels: one label per row for labeled summaries, or None.
         groups: jackknife group of every row, or None.
         budget: bytes for parts.
+        precise: form products of narrow rows in fp64; by default a small pilot decides, and `lost_digits` tells afterwards.
     """
 
     def __init__(
-        self, rows: SiteRows, needed: Needed, *, labels: np.ndarray | None = None, groups: np.ndarray | None = None, budget: int = 2**32
+        self,
+        rows: SiteRows,
+        needed: Needed,
+        *,
+        labels: np.ndarray | None = None,
+        groups: np.ndarray | None = None,
+        budget: int = 2**32,
+        precise: bool | None = None,
     ) -> None:
         self.rows = rows
         self.needed = needed
         self.labels = labels
         self.groups = groups
         pilot = rows.take(slice(0, min(rows.n, 1024)))
-        self._hints: dict[str, Any] = {"precise": needs_double(pilot), "shift": pilot_shift(pilot)}
+        # A pilot that is small enough to cost nothing finds the bad cases; the eigenvalues themselves have the last word.
+        decided = needs_double(pilot[:PILOT]) if precise is None else precise
+        self._hints: dict[str, Any] = {"precise": decided, "shift": pilot_shift(pilot)}
         self._wide = rows.n < rows.d
         self._parts: dict[Key, list[Summary]] = {}
         self._keep = groups is not None and (int(groups.max()) + 1) * 8 * rows.d**2 <= budget
         self.full: dict[Key, Summary] = {key: self._build(key) for key in needed}
+
+    @property
+    def lost_digits(self) -> bool:
+        """Whether a spectrum that was asked for reaches into the rounding of products that were formed in fp32."""
+        if self._hints["precise"] or self._wide or self.rows.dtype == torch.float64:
+            return False
+        asked = (vars(summary).get("eigenvalues") for summary in self.full.values() if isinstance(summary, Moments))
+        return any(values is not None and loses_digits(values, min(self.rows.n - 1, self.rows.d)) for values in asked)
 
     def without(self, group: int) -> dict[Key, Summary]:
         """The summaries of all rows but those of one group."""

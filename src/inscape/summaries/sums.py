@@ -56,7 +56,7 @@ def checked_weights(weights: Any, rows: Tensor) -> Tensor:
 
 def sums_of(Z: Tensor, weights: Tensor | None, device: torch.device, *, matrix: bool) -> PowerSums:
     """Power sums of one block of shifted rows."""
-    norms = Z.square().sum(1, dtype=torch.float64) if Z.device.type != "mps" else Z.square().sum(1).to(device).double()
+    norms = Z.square().sum(1).to(device).double()  # a row's own sum is short enough for the rows' precision; totals are fp64
     scale = torch.ones_like(norms) if weights is None else weights.to(norms.device)
     root = Z if weights is None else Z * scale.sqrt().to(Z).unsqueeze(1)
     weighted = norms * scale
