@@ -152,7 +152,7 @@ def capture_per_forward(tiny: bool) -> Generator[Setup]:
     }
     figures = {
         "added": Figure(
-            "CPU milliseconds that a capture adds to each forward pass (one thread; the difference of a long and a short run, so set-up cancels)",
+            "CPU milliseconds that a capture adds to each forward pass (one thread; a long run less a short one, so set-up cancels)",
             lambda t: (
                 1e3 * ((t["inscape_long"].cpu - t["inscape_short"].cpu) - (t["plain_long"].cpu - t["plain_short"].cpu)) / (long - short)
             ),

@@ -48,7 +48,10 @@ def store_read(tiny: bool) -> Generator[Setup]:
     }
     figures = {
         "sequential": Figure(
-            "speed of reading all rows in order, 4,096 at a time, over copying them out of the memory map", ratio("npy_sequential", "store_sequential", "wall"), 0.80, "higher"
+            "speed of reading all rows in order, 4,096 at a time, over copying them out of the memory map",
+            ratio("npy_sequential", "store_sequential", "wall"),
+            0.80,
+            "higher",
         ),
         "gather": Figure(
             f"speed of gathering {rows:,} random rows, over the memory map", ratio("npy_gather", "store_gather", "wall"), 0.60, "higher"
