@@ -87,12 +87,12 @@ def measured(setup: Setup, kept: list[dict[str, Time]]) -> tuple[dict[str, Any],
     for name, (text, value, limit, unit) in setup.single.items():
         figures[name] = {
             "text": text,
-            "value": value,
+            "value": float(value),
             "quartiles": None,
             "unit": unit,
             "limit": limit,
             "better": "lower",
-            "holds": value <= limit,
+            "holds": bool(value <= limit),
             "peer": None,
         }
     return subjects, figures

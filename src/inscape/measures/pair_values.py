@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from inscape.arrays import row_blocks
 from inscape.errors import InscapeError
 from inscape.measures.base import Measure
 from inscape.measures.uncertainty import noted
-from inscape.summaries.blocks import added_products, needs_double
+from inscape.summaries.blocks import needs_double
 from inscape.summaries.cross import CrossMoments
 from inscape.summaries.moments import Moments
 from inscape.summaries.plan import require_fit, site_blocks
@@ -124,11 +125,11 @@ def run_scatters(run: PairRun, measures: Sequence[Measure]) -> None:
     used = sorted({index for pair in run.pairs for index in pair})
     centered = {i: _around_mean(run.sites[i].all()) for i in used}
     norms = {i: rows.square().sum(1).double() for i, rows in centered.items()}
-    own = {i: float(added_products(centered[i], centered[i]).square().sum()) for i in used}
+    own = {i: _square_of_product(centered[i], centered[i]) for i in used}
     observed: dict[Pair, GramProducts] = {}
     for x, y in run.pairs:
         a, b = norms[x], norms[y]
-        xy = own[x] if x == y else float(added_products(centered[x], centered[y]).square().sum())
+        xy = own[x] if x == y else _square_of_product(centered[x], centered[y])
         sums = (float(a @ b), float(a @ a), float(b @ b), float(a.sum()), float(b.sum()))
         observed[x, y] = GramProducts(run.sites[x].n, xy, own[x], own[y], *sums)
         for one in measures:
@@ -136,10 +137,21 @@ def run_scatters(run: PairRun, measures: Sequence[Measure]) -> None:
     shuffle_products(run, measures, {pair: observed[pair] for pair in run.null_pairs()})
 
 
+def _square_of_product(X: Tensor, Y: Tensor) -> float:
+    """‖XᵀY‖², blocks of rows multiplied in the rows' precision and added in fp64."""
+    total: Tensor | None = None
+    dtype = torch.promote_types(X.dtype, Y.dtype)
+    for block in row_blocks(X.shape[0], max(X.shape[1], Y.shape[1]), dtype.itemsize):
+        part = X[block].to(dtype).T @ Y[block].to(dtype)
+        total = part if total is None else total.double() + part
+    assert total is not None
+    return float(total.square().sum(dtype=torch.float64))
+
+
 def _around_mean(rows: Tensor) -> Tensor:
     """Centered rows in their own dtype; from the first row, so that equal rows come out as exact zeros."""
     moved = rows - rows[0]
-    return moved - moved.mean(0, dtype=torch.float64).to(rows.dtype)
+    return moved.sub_(moved.mean(0))
 
 
 def shuffle_products(run: PairRun, measures: Sequence[Measure], observed: dict[Pair, GramProducts]) -> None:
