@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from inscape.errors import StoreMismatchError, TooFewStimuliError, UnknownMeasureError
+from inscape.errors import DegenerateInputError, StoreMismatchError, TooFewStimuliError, UnknownMeasureError
 from inscape.measures import registry
 from inscape.measures.base import Measure
 from inscape.store import Store, View, view_of
@@ -44,10 +45,10 @@ def as_views(data: Any, name: str = "X") -> list[View]:
     """
     if isinstance(data, Store):
         return [data[site] for site in data.sites]
-    if isinstance(data, str):
+    if isinstance(data, (str, os.PathLike)):
         from inscape.store import open as open_store
 
-        return as_views(open_store(data))
+        return as_views(open_store(os.fspath(data)))
     if isinstance(data, Mapping):
         return as_views(Store.from_arrays(data, system=name))
     if isinstance(data, Sequence) and data and all(isinstance(one, View) for one in data):
@@ -73,14 +74,17 @@ def sources_of(view: View, groups: Any) -> np.ndarray:
 
 def column_of(view: View, column: Any, what: str) -> np.ndarray:
     """One value per row from a column name or from an array with one entry per row or per stimulus."""
-    if isinstance(column, str):
-        return view.column(column)
-    values = np.asarray(column)
-    if len(values) == view.n:
-        return values
+    values = view.column(column) if isinstance(column, str) else np.asarray(column)
     stimuli = view.store.stimuli.num_rows
-    if len(values) == stimuli:
-        return values[view.stimulus]
+    if len(values) != view.n and len(values) == stimuli:
+        values = values[view.stimulus]
+    if len(values) == view.n:
+        empty = sum(value is None or value != value for value in values.tolist())
+        if empty:
+            raise DegenerateInputError(
+                f"{what} has no value for {empty} of the {view.n} rows of {view.site!r}; fill them or leave those rows out"
+            )
+        return values
     raise StoreMismatchError(
         f"{what} has {len(values)} entries, but site {view.site!r} has {view.n} rows "
         f"from {stimuli} stimuli; give one entry per row or per stimulus"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -21,18 +21,16 @@ from inscape.stats import (
     jackknife_interval,
     maximum_p,
     permutation_test,
-    permutations,
 )
 from inscape.store import View
-from inscape.summaries.base import Summary
 from inscape.summaries.plan import EIGENVALUES, Plan, Step, choose_groups, machine_rate
 from inscape.summaries.rows import SiteRows
-from inscape.summaries.site import Key, Needed, SiteSummaries, shared_needs
+from inscape.summaries.site import Held, Key, Needed, SiteSummaries, needed_of, shared_needs
 
 Row = dict[str, Any]
 
 
-def plan_sites(views: Sequence[View], measures: Sequence[Measure], uncertainty: Uncertainty, budget: int) -> Plan:
+def plan_sites(views: Sequence[View], measures: Sequence[Measure], uncertainty: Uncertainty, budget: int, groups: Any = None) -> Plan:
     """Routes and costs of measuring `views`, one site after the other."""
     steps: list[Step] = []
     point = each = 0.0
@@ -49,11 +47,17 @@ def plan_sites(views: Sequence[View], measures: Sequence[Measure], uncertainty: 
             size = n * 64 * 12 if graph else 8 * d * d
             route = "graph" if graph else "resident" if held else "streamed"
             steps.append(Step(f"{cls.__name__} of {view.site}", route, size + (2 * n * d * 4 if held else 0), flops, 1))
-    sources = min((len(np.unique(view.stimulus)) for view in views), default=0)
-    groups = choose_groups(point, each, sources, uncertainty.interval)
-    if groups:
-        steps.append(Step(f"the same without each of {groups} groups", "resident", 0, groups * each, 0))
-    return Plan(tuple(steps), budget, groups, (point + groups * each) / machine_rate())
+    count = choose_groups(point, each, max((_source_count(view, groups) for view in views), default=0), uncertainty.interval)
+    if count:
+        steps.append(Step(f"the same without each of {count} groups", "resident", 0, count * each, 0))
+    return Plan(tuple(steps), budget, count, (point + count * each) / machine_rate())
+
+
+def _source_count(view: View, groups: Any) -> int:
+    try:
+        return len(np.unique(sources_of(view, groups)))
+    except InscapeError:  # the run itself reports it, in the site's rows
+        return 0
 
 
 def measure_sites(
@@ -94,7 +98,12 @@ def _site(
         cautions += [caution] if caution else []
     try:
         labeled = any(one.labeled for one in measures)
-        row_labels = column_of(view, labels, "labels") if labeled and labels is not None else None
+        row_labels, wrong = None, None
+        if labeled and labels is not None:
+            try:
+                row_labels = column_of(view, labels, "labels")
+            except InscapeError as error:  # only the measures of classes need them
+                wrong = error
         sources = sources_of(view, groups)
         count = min(plan.groups, check_sources(sources, view.site, uncertainty.interval))
         assigned = jackknife_groups(sources, count, seed=uncertainty.seed) if count > 1 else None
@@ -106,6 +115,9 @@ def _site(
         if summaries.lost_digits:
             summaries = SiteSummaries(site, needed, labels=row_labels, groups=assigned, budget=plan.memory // 2, precise=True)
             rows, headline = evaluate_site(summaries, measures, bound, base, labels, (site.all(),) if site.held else None)
+        for row in rows:
+            if wrong is not None and row["measure"] not in bound:
+                row["status"], row["reason"] = status_of(wrong)
         fill_intervals(summaries, usable, bound, headline, uncertainty, 0 if assigned is None else int(assigned.max()) + 1)
         if uncertainty.null is not None and row_labels is not None:
             for one in usable:
@@ -121,9 +133,9 @@ def _site(
 class Summarized(Protocol):
     """The summaries of one site for all rows, and for all rows but one group."""
 
-    full: dict[Key, Summary]
+    full: dict[Key, Held]
 
-    def without(self, group: int) -> dict[Key, Summary]: ...
+    def without(self, group: int) -> dict[Key, Held]: ...
 
 
 def bind(measures: Sequence[Measure]) -> tuple[Needed, dict[str, dict[str, Key]]]:
@@ -161,7 +173,7 @@ def evaluate_site(
             continue
         try:
             with noted() as notes:
-                value = one.settle(_pick(summaries.full, bound[one.label]), rows)
+                value = one.settle(needed_of(summaries.full, bound[one.label], one.needs), rows)
         except InscapeError as error:
             row["status"], row["reason"] = status_of(error)
             continue
@@ -205,7 +217,7 @@ def fill_intervals(
                 continue
             try:
                 with noted():
-                    estimates[one.label].append(float(one.settle(_pick(reduced, bound[one.label]))))
+                    estimates[one.label].append(float(one.settle(needed_of(reduced, bound[one.label], one.needs))))
             except InscapeError as error:
                 reasons[one.label] = f"none: without one group, {error}"
     for one in measures:
@@ -226,10 +238,27 @@ def _label_null(
     """Values with the labels shuffled over sources."""
     return np.array(
         [
-            float(one.settle(_pick(summaries.permuted(labels[order]), bound)))
-            for order in permutations(sources, uncertainty.draws, seed=uncertainty.seed)
+            float(one.settle(needed_of(summaries.permuted(shuffled), bound, one.needs)))
+            for shuffled in _shuffled_labels(labels, sources, uncertainty)
         ]
     )
+
+
+def _shuffled_labels(labels: np.ndarray, sources: np.ndarray, uncertainty: Uncertainty) -> Iterator[np.ndarray]:
+    """Labels in another order: from source to source where a source has one label, else within each source."""
+    _, first, source = np.unique(sources, return_index=True, return_inverse=True)
+    own = labels[first]
+    constant = bool((own[source] == labels).all())
+    blocks = [np.flatnonzero(source == number) for number in range(len(first))]
+    for draw in range(uncertainty.draws):
+        rng = np.random.default_rng((uncertainty.seed, draw))
+        if constant:
+            yield own[rng.permutation(len(own))][source]
+            continue
+        shuffled = labels.copy()
+        for rows in blocks:
+            shuffled[rows] = labels[rng.permutation(rows)]
+        yield shuffled
 
 
 def correct(
@@ -258,10 +287,6 @@ def correct(
         corrected = holm(p) if correction == "holm" else benjamini_hochberg(p)
     for row, value in zip(rows, corrected, strict=True):
         row["p_corrected"] = float(value)
-
-
-def _pick(summaries: dict[Any, Any], keys: dict[str, Any]) -> dict[str, Any]:
-    return {name: summaries[key] for name, key in keys.items()}
 
 
 def _failed(view: View, one: Measure, error: InscapeError) -> Row:

@@ -20,7 +20,7 @@ from inscape.summaries.moments import Moments
 from inscape.summaries.plan import require_fit, site_blocks
 from inscape.summaries.products import GramProducts
 from inscape.summaries.rows import SiteRows
-from inscape.summaries.site import SiteSummaries, shared_needs
+from inscape.summaries.site import SiteSummaries, needed_of, shared_needs
 from inscape.summaries.tiles import KernelTiles
 
 Pair = tuple[int, int]
@@ -285,6 +285,7 @@ def run_weighted(run: PairRun, measures: Sequence[Measure], weights: np.ndarray,
     """Bootstrap values of the measures that have a weighted form; the others say why they have none."""
     source = torch.from_numpy(np.unique(sources, return_inverse=True)[1])
     draws = torch.from_numpy(weights)
+    require_fit(8 * 8 * run.sites[0].n ** 2, run.budget, "the bootstrap of one pair", "use interval='jackknife', or a sample: sample=2000")
     for pair in run.pairs:
         for one in measures:
             entry = run.score(pair, one)
@@ -305,7 +306,9 @@ def run_row_sets(run: PairRun, measures: Sequence[Measure], sizes: Callable[[Sit
     bound = {one.label: {name: next(served) for name in one.needs} for one in measures}
 
     def injected(one: Measure, x: dict[Any, Any], y: dict[Any, Any]) -> dict[str, Any]:
-        return {name: (y if name == "y" else x)[key] for name, key in bound[one.label].items()}
+        keys, needs = bound[one.label], one.needs
+        first = needed_of(x, {name: key for name, key in keys.items() if name != "y"}, needs)
+        return first | needed_of(y, {name: key for name, key in keys.items() if name == "y"}, needs)
 
     for pairs in _pair_blocks(run, [sizes(site) for site in run.sites], cross=False):
         used = sorted({index for pair in pairs for index in pair})
@@ -325,26 +328,26 @@ def run_row_sets(run: PairRun, measures: Sequence[Measure], sizes: Callable[[Sit
                 continue
             good.append(pair)
             for one in measures:
-                full = injected(one, built[pair[0]].full, built[pair[1]].full)
-                run.point(pair, one, lambda one=one, full=full: one.evaluate(**full))
+                full = (built[pair[0]].full, built[pair[1]].full)
+                run.point(pair, one, lambda one=one, full=full: one.evaluate(**injected(one, *full)))
         for group in range(run.count):
             reduced = {i: built[i].without(group) for i in built}
             for pair in good:
                 for one in measures:
-                    left = injected(one, reduced[pair[0]], reduced[pair[1]])
-                    run.without(pair, one, lambda one=one, left=left: one.evaluate(**left))
+                    left = (reduced[pair[0]], reduced[pair[1]])
+                    run.without(pair, one, lambda one=one, left=left: one.evaluate(**injected(one, *left)))
         wanted = [pair for pair in run.null_pairs() if pair in set(good)]
         for order in run.orders if wanted else ():
             moved = {y: {key: _reordered(s, order) for key, s in built[y].full.items()} for y in sorted({p[1] for p in wanted})}
             for pair in wanted:
                 for one in measures:
-                    broken = injected(one, built[pair[0]].full, moved[pair[1]])
-                    run.shuffled(pair, one, lambda one=one, broken=broken: one.evaluate(**broken))
+                    broken = (built[pair[0]].full, moved[pair[1]])
+                    run.shuffled(pair, one, lambda one=one, broken=broken: one.evaluate(**injected(one, *broken)))
 
 
 def _reordered(summary: Any, order: np.ndarray) -> Any:
     """The summary with its rows in another order; sums over rows do not notice."""
-    return summary if summary.additive else summary.take(order)
+    return summary if isinstance(summary, InscapeError) or summary.additive else summary.take(order)
 
 
 def _moments(X: Tensor, precise: bool, shift: Tensor | None = None) -> Moments:

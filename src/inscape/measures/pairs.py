@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from inscape.measures.inputs import check_sources, sources_of
 from inscape.measures.one_system import Row, correct
 from inscape.measures.pair_values import Pair, PairRun, Scored, run_moments, run_row_sets, run_tiles, run_weighted
 from inscape.measures.uncertainty import Uncertainty, status_of
-from inscape.stats import bootstrap_interval, bootstrap_weights, jackknife_groups, jackknife_interval, permutations
+from inscape.stats import bootstrap_interval, bootstrap_weights, exchangeable, jackknife_groups, jackknife_interval, permutations
 from inscape.store import View, pair_rows
 from inscape.summaries.cross import CrossMoments
 from inscape.summaries.plan import EIGENVECTORS, SINGULAR_VALUES, Plan, Step, choose_groups, machine_rate
@@ -40,7 +41,7 @@ class Matched:
     @property
     def n(self) -> int:
         """Paired rows."""
-        return self.left[0].n if self.rows_left is None else len(self.rows_left)
+        return self.left[self.pairs[0][0]].n if self.rows_left is None else len(self.rows_left)
 
 
 def wanted_pairs(left: Sequence[View], right: Sequence[View], pairs: Pairs, *, same: bool) -> list[Pair]:
@@ -92,16 +93,16 @@ def match(
     Returns:
         The combinations that pair, and the pairs of sites that do not, each with its error.
     """
-    groups: dict[tuple[int, str, int, str], list[Pair]] = {}
+    groups: dict[tuple[Any, Any], list[Pair]] = {}
+    keys_left, keys_right = [_rows_key(view) for view in left], [_rows_key(view) for view in right]
     for i, j in pairs:
-        a, b = left[i], right[j]
-        groups.setdefault((id(a.store), a.row_set, id(b.store), b.row_set), []).append((i, j))
+        groups.setdefault((keys_left[i], keys_right[j]), []).append((i, j))
     found: list[Matched] = []
     refused: list[tuple[Pair, InscapeError]] = []
-    for inside in groups.values():
+    for (key_a, key_b), inside in groups.items():
         a, b = left[inside[0][0]], right[inside[0][1]]
         try:
-            rows_a, rows_b = (None, None) if a.index is b.index and repeats is None else pair_rows(a, b, **_only(repeats=repeats, on=on))
+            rows_a, rows_b = (None, None) if key_a == key_b and repeats is None else pair_rows(a, b, **_only(repeats=repeats, on=on))
         except StoreMismatchError as error:
             refused += [(pair, error) for pair in inside]
             continue
@@ -111,11 +112,21 @@ def match(
             base_b = np.arange(total) if rows_b is None else rows_b
             chosen = sample_rows(a.ids[base_a], a.position[base_a], m=sample, seed=seed)
             rows_a, rows_b = base_a[chosen], base_b[chosen]
-        found.append(Matched(list(left), list(right), inside, rows_a, rows_b, same))
+        found.append(Matched(list(left), list(right), inside, rows_a, rows_b, same and key_a == key_b))
     return found, refused
 
 
-def plan_pairs(matched: Matched, measures: Sequence[Measure], uncertainty: Uncertainty, budget: int) -> tuple[Plan, str]:
+def _rows_key(view: View) -> tuple[int, str]:
+    """What decides how a view's rows pair: its store, and the stimulus, repeat and position of each row."""
+    digest = hashlib.sha256()
+    for part in (view.stimulus, view.repeat, view.position):
+        digest.update(np.ascontiguousarray(part).tobytes())
+    return id(view.store), f"{view.kind} {digest.hexdigest()}"
+
+
+def plan_pairs(
+    matched: Matched, measures: Sequence[Measure], uncertainty: Uncertainty, budget: int, groups: Any = None
+) -> tuple[Plan, str]:
     """Routes and costs, and whether kernel products go by "tiles" or "moments"."""
     n = matched.n
     lefts, rights = sorted({i for i, _ in matched.pairs}), sorted({j for _, j in matched.pairs})
@@ -149,7 +160,7 @@ def plan_pairs(matched: Matched, measures: Sequence[Measure], uncertainty: Uncer
         extra = float(n * n * size * 20) if cls is RDM else float(n * 64 * size)
         steps.append(Step(f"{cls.__name__} of {size} sites", "graph", row_set_bytes(cls, n) * size + held, flops + extra, 1))
         point, each = point + flops + extra, each + extra
-    sources = len(np.unique(_sources(matched)))
+    sources = len(np.unique(_given_sources(matched, groups)))
     groups = choose_groups(point, each, sources, uncertainty.interval)
     if groups:
         steps.append(Step(f"the same without each of {groups} groups", "resident", 0, groups * each, 0))
@@ -175,11 +186,12 @@ def compare_matched(
     number = {key: k for k, key in enumerate(key for key in order if key not in failed)}
     at = [(("a", i), ("a", j) if matched.same else ("b", j)) for i, j in matched.pairs]
     good = {pair: (number[x], number[y]) for pair, (x, y) in zip(matched.pairs, at, strict=True) if x in number and y in number}
-    labels = _sources(matched) if groups is None else _given_sources(matched, groups)
+    labels = _given_sources(matched, groups)
     site = matched.left[lefts[0]].site
     count = min(plan.groups, check_sources(labels, site, uncertainty.interval))
     assigned = jackknife_groups(labels, count, seed=uncertainty.seed) if count > 1 else None
-    orders = list(permutations(labels, uncertainty.draws, seed=uncertainty.seed)) if uncertainty.null else []
+    share = exchangeable(labels) if uncertainty.null else 1.0
+    orders = list(permutations(labels, uncertainty.draws, seed=uncertainty.seed)) if uncertainty.null and share > 0 else []
     scores: dict[tuple[Pair, str], Scored] = {}
     for family, chosen in _families(measures, route).items():
         wanted = _unmirrored(good.values(), chosen, matched.same)
@@ -205,6 +217,11 @@ def compare_matched(
                 rows.append((_failed(base, broken), None))
                 continue
             entry = scores.get((good[pair], one.label)) or scores[(good[pair][1], good[pair][0]), one.label]
+            if share < 1:
+                entry.notes.append(
+                    f"{1 - share:.0%} of the rows come from sources whose number of rows no other source has: they stay paired in "
+                    "the null, so p is too high rather than too low; pool to one row a stimulus for a sharper test"
+                )
             rows.append(_row(base, entry, one, uncertainty, matched, good[pair]))
     for held in sites.values():
         held.release()
@@ -280,8 +297,12 @@ def _row(
         without = "" if uncertainty.interval == "bootstrap" else "without one group, "
         row["interval_method"] = f"none: {without}{entry.left_out_error}"
     elif entry.draws:
-        interval = bootstrap_interval(entry.draws, level=uncertainty.level)
-        row |= {"low": interval.low, "high": interval.high, "interval_method": interval.method}
+        finite = int(np.isfinite(entry.draws).sum())
+        if finite < 0.9 * len(entry.draws):
+            row["interval_method"] = f"none: {one.label} is undefined in {len(entry.draws) - finite} of {len(entry.draws)} bootstrap draws"
+        else:
+            interval = bootstrap_interval(entry.draws, level=uncertainty.level)
+            row |= {"low": interval.low, "high": interval.high, "interval_method": interval.method}
     elif len(entry.left_out) > 1:
         bounds = one.facts.limits(matched.n, min(base["d"], base["d_b"]))
         interval = jackknife_interval(entry.value, entry.left_out, level=uncertainty.level, bounds=bounds)
@@ -315,11 +336,6 @@ def _failed(base: Row, error: InscapeError) -> Row:
 
 def _classes(one: Measure) -> set[type]:
     return {cls for cls, _ in one.needs.values()}
-
-
-def _sources(matched: Matched) -> np.ndarray:
-    sources = matched.left[matched.pairs[0][0]].stimulus
-    return sources if matched.rows_left is None else sources[matched.rows_left]
 
 
 def _given_sources(matched: Matched, groups: Any) -> np.ndarray:

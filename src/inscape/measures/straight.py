@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from inscape.arrays import check_finite
 from inscape.capturing import ShardRows, Stimuli, capture, stream
 from inscape.errors import InscapeError, StimuliError, nearest
 from inscape.measures.definition import Measure
@@ -20,7 +21,8 @@ from inscape.stats import jackknife_groups
 from inscape.store import Store
 from inscape.summaries.base import Summary
 from inscape.summaries.moments import Moments
-from inscape.summaries.site import Key, Needed
+from inscape.summaries.plan import require_fit
+from inscape.summaries.site import Held, Key, Needed
 
 
 class GroupedSums:
@@ -38,7 +40,7 @@ class GroupedSums:
         self.d = 0
         self._parts: dict[Key, list[Summary | None]] = {key: [None] * count for key in needed}
         self._shift: Tensor | None = None
-        self.full: dict[Key, Summary] = {}
+        self.full: dict[Key, Held] = {}
 
     def update(self, X: Tensor, groups: np.ndarray, labels: np.ndarray | None) -> None:
         """Adds rows [b, d] with the group of each, and the label of each for labeled summaries."""
@@ -68,9 +70,9 @@ class GroupedSums:
                     total = part if total is None else total.merge(part)
             self.full[key] = total
 
-    def without(self, group: int) -> dict[Key, Summary]:
+    def without(self, group: int) -> dict[Key, Held]:
         """The summaries of all rows but those of one group."""
-        reduced: dict[Key, Summary] = {}
+        reduced: dict[Key, Held] = {}
         for key, parts in self._parts.items():
             whole: Any = self.full[key]
             part = parts[group]
@@ -86,6 +88,7 @@ def measure_model(
     sites: Any,
     tokens: Any,
     labels: Any,
+    groups: Any,
     uncertainty: Uncertainty,
     budget: int,
     from_store: Callable[[Store], list[Row]],
@@ -102,6 +105,7 @@ def measure_model(
         sites: sites or globs.
         tokens: which positions give rows.
         labels: a column of the stimuli, or one label per stimulus.
+        groups: as for `measure`; they need the rows' index and go by the store.
         uncertainty: intervals; a null needs rows and goes by the store.
         budget: bytes for sums.
         from_store: measures a store.
@@ -111,24 +115,35 @@ def measure_model(
     needed, bound = bind(usable)
     additive = all(cls.additive and hasattr(cls, "minus") for cls, _ in needed)
     count = 0 if uncertainty.interval in (None, "bootstrap") else 32 if isinstance(uncertainty.interval, str) else int(uncertainty.interval)
-    if not additive or uncertainty.null is not None:
+    if not additive or uncertainty.null is not None or groups is not None:
         with tempfile.TemporaryDirectory() as folder:
             return from_store(capture(model, given, sites, tokens, str(Path(folder) / "rows"), progress=False))
     sources = given.table.num_rows  # distinct stimuli, numbered as the index of every shard numbers them
-    groups = (
+    assigned = (
         jackknife_groups(np.arange(sources), max(1, min(count, sources)), seed=uncertainty.seed) if count else np.zeros(sources, np.int64)
     )
-    parts = int(groups.max()) + 1
+    parts = int(assigned.max()) + 1
     named = _labels(given, labels)
 
     by_site: dict[str, GroupedSums] = {}
+    failed: dict[str, InscapeError] = {}
 
     def consume(shard: ShardRows) -> None:
+        if not by_site:
+            held = sum(8 * (parts + 1) * X.shape[1] ** 2 for X in shard.values.values()) * sum(cls is Moments for cls, _ in needed)
+            advice = "ask for fewer groups (interval=8), fewer sites, or capture a store first and measure that"
+            require_fit(held, budget, f"sums of {len(shard.values)} sites in {parts} groups", advice)
         for site, X in shard.values.items():
             source = shard.rows[shard.row_sets[site]]["stimulus"].to_numpy()
-            if site not in by_site:
-                by_site[site] = GroupedSums(needed, parts)
-            by_site[site].update(X.float() if X.dtype.itemsize == 2 else X, groups[source], None if named is None else named[source])
+            sums = by_site.setdefault(site, GroupedSums(needed, parts))
+            if site in failed:
+                continue
+            try:
+                check_finite(X, f"{model.name}/{site}")
+                sums.update(X.float() if X.dtype.itemsize == 2 else X, assigned[source], None if named is None else named[source])
+            except InscapeError as error:  # one dead site does not take the run down
+                sums.d = X.shape[1]
+                failed[site] = error
 
     facts = stream(model, given, sites, tokens, consume, progress=False)
     rows: list[Row] = []
@@ -136,6 +151,8 @@ def measure_model(
         kind = facts["sites"][site].kind
         base: Row = {"system": model.name, "site": site, "kind": kind, "n": sums.n, "d": sums.d}
         try:
+            if site in failed:
+                raise failed[site]
             sums.finish()
             found, headline = evaluate_site(sums, measures, bound, base, labels, None)
             fill_intervals(sums, usable, bound, headline, uncertainty, parts if count else 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import warnings
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -36,6 +37,10 @@ class Uncertainty:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.interval is not None and not isinstance(self.interval, str):
+            if isinstance(self.interval, bool):
+                raise ValueError(f"interval={self.interval} is no number of groups; give 2 or more, {', '.join(INTERVALS)} or None")
+            object.__setattr__(self, "interval", operator.index(self.interval))
         if isinstance(self.interval, str) and self.interval not in INTERVALS:
             raise ValueError(f"interval={self.interval!r} is none of {INTERVALS}, a number of groups, or None")
         if isinstance(self.interval, int) and self.interval < 2:
@@ -46,8 +51,9 @@ class Uncertainty:
             raise ValueError(f"correction={self.correction!r} is none of {CORRECTIONS} or None")
         if not 0 < self.level < 1:
             raise ValueError(f"level={self.level} is no coverage; give a number between 0 and 1, for instance 0.95")
-        if self.draws < 1:
-            raise ValueError(f"draws={self.draws}; at least one draw is needed")
+        least = 20 if self.interval == "bootstrap" else 1
+        if self.draws < least:
+            raise ValueError(f"draws={self.draws}; at least {least} {'are' if least > 1 else 'is'} needed")
 
     def settings(self) -> dict[str, Any]:
         """The settings that a result records."""

@@ -74,7 +74,7 @@ def measure(
     told: list[str] = []
 
     def stored(views: Sequence[View]) -> list[Row]:
-        ready = plan_sites(views, chosen, uncertainty, budget)
+        ready = plan_sites(views, chosen, uncertainty, budget, groups)
         found, cautions = measure_sites(views, chosen, ready, labels=labels, groups=groups, uncertainty=uncertainty)
         tell(cautions)
         told.extend([*truncation(views), *cautions])
@@ -90,6 +90,7 @@ def measure(
             sites=sites,
             tokens=tokens,
             labels=labels,
+            groups=groups,
             uncertainty=uncertainty,
             budget=budget,
             from_store=lambda store: stored(as_views(store)),
@@ -136,10 +137,11 @@ def compare(
         b: the same for the second system; the same object compares a system's sites with each other.
         measures: names or measures of a pair.
         pairs: "all" sites with all, "diagonal" (the i-th with the i-th), or a list of (site of a, site of b).
-        interval: "auto" (delete-group jackknife, as many of 32 groups as are cheap), "jackknife", a number of groups, or None.
+        interval: "auto" (delete-group jackknife, as many of 32 groups as are cheap), "jackknife", a number of groups, "bootstrap"
+            (percentiles over weights, for the measures that stay valid under it), or None.
         groups: rows of one group are dependent; a column of `a`'s stimuli, or one label per row or stimulus; default the stimulus.
         null: "permute" breaks the pairing of rows, source by source: gives p, null mean and calibrated score.
-        draws: permutations; the same ones at every pair of sites.
+        draws: permutations, the same ones at every pair of sites; and bootstrap samples.
         correction: of p over pairs of sites: "max" (null of the best score), "holm", "bh" or None.
         level: coverage of the intervals.
         repeats: "mean", "split" or "all" where stimuli were shown several times.
@@ -163,6 +165,9 @@ def compare(
     started = time.perf_counter()
     uncertainty = Uncertainty(interval, level, null, draws, correction, seed)
     chosen = as_measures(measures, arity=2)
+    for name, value, known in (("repeats", repeats, ("mean", "split", "all")), ("on", on, ("all", "intersection"))):
+        if value is not None and value not in known:
+            raise ValueError(f"{name}={value!r} is none of {known}")
     same = a is b or b is None
     left = as_views(a, "X")
     right = left if same else as_views(b, "Y")
@@ -178,7 +183,7 @@ def compare(
     for matched in found:
         if matched.n < 2:
             raise TooFewStimuliError(f"{left[0].system} and {right[0].system} share {matched.n} rows; a comparison needs at least 2")
-        plan, route = plan_pairs(matched, chosen, uncertainty, budget)
+        plan, route = plan_pairs(matched, chosen, uncertainty, budget, groups)
         scored += compare_matched(matched, chosen, plan, route, groups=groups, uncertainty=uncertainty)
     rows = finish(scored, chosen, uncertainty)
     rows += [failed_row(left[i], right[j], one, error) for (i, j), error in refused for one in chosen]
@@ -209,7 +214,7 @@ def plan(
     """What `measure(a, measures)` or `compare(a, b, measures)` would do: routes, bytes, multiply-adds, passes, time. Runs nothing.
 
     Args:
-        a: as for `measure` and `compare`.
+        a: as for `compare`.
         measures: names or measures; of one system without `b`, of a pair with it.
         b: the second system; `a` itself to compare its sites with each other.
         pairs: as for `compare`.
@@ -232,11 +237,11 @@ def plan(
     found, refused = match(
         left, right, wanted_pairs(left, right, pairs, same=a is b), same=a is b, repeats=None, on=None, sample=None, seed=0
     )
-    if not found:
+    if not found and refused:
         raise refused[0][1]
     parts = [plan_pairs(matched, as_measures(measures, arity=2), uncertainty, budget)[0] for matched in found]
     steps = tuple(step for part in parts for step in part.steps)
-    return Plan(steps, budget, max(part.groups for part in parts), sum(part.seconds for part in parts))
+    return Plan(steps, budget, max((part.groups for part in parts), default=0), sum(part.seconds for part in parts))
 
 
 def _options(measures: Sequence[Measure], rows: Sequence[Row]) -> dict[str, list[dict[str, Any]]]:

@@ -3,7 +3,7 @@
 from inscape.stats.bootstrap import bootstrap_interval, bootstrap_weights
 from inscape.stats.correction import benjamini_hochberg, holm
 from inscape.stats.jackknife import Interval, jackknife_groups, jackknife_interval
-from inscape.stats.permutation import NullTest, maximum_p, permutation_test, permutations
+from inscape.stats.permutation import NullTest, exchangeable, maximum_p, permutation_test, permutations
 
 __all__ = [
     "Interval",
@@ -11,6 +11,7 @@ __all__ = [
     "benjamini_hochberg",
     "bootstrap_interval",
     "bootstrap_weights",
+    "exchangeable",
     "holm",
     "jackknife_groups",
     "jackknife_interval",

@@ -25,8 +25,10 @@ def permutations(sources: np.ndarray, draws: int, *, seed: int = 0) -> Iterator[
     """Yields `draws` permutations of the rows that keep the rows of one source together.
 
     One row per source: plain random permutations. Several rows per source (tokens of one text, frames of one sound) are dependent,
-    so whole sources are shuffled and their rows laid end to end, which keeps their inner order; row i is then paired with whatever
-    comes to lie at i. Draw j depends only on (seed, j): the same permutations at every site, whatever the number of threads.
+    so whole sources change places, rows in their order, with sources that have as many rows: laying blocks of unequal length end to
+    end would pair parts of several sources and reject too often. A source whose length no other has stays where it is, which makes
+    the test conservative; `exchangeable` tells how much can move. Draw j depends only on (seed, j): the same permutations at every
+    site, whatever the number of threads.
 
     Args:
         sources: one label per row, shape [n]; rows of one source need not be adjacent.
@@ -42,14 +44,32 @@ def permutations(sources: np.ndarray, draws: int, *, seed: int = 0) -> Iterator[
     count = int(source.max()) + 1 if source.size else 0
     rows = np.argsort(source, kind="stable")
     blocks = np.split(rows, np.searchsorted(source[rows], np.arange(1, count)))
+    sizes = np.bincount(source, minlength=count)
+    alike = [np.flatnonzero(sizes == size) for size in np.unique(sizes)]
     for draw in range(draws):
-        order = np.random.default_rng((seed, draw)).permutation(count)
+        rng = np.random.default_rng((seed, draw))
+        order = np.empty(count, dtype=np.int64)
+        for members in alike:
+            order[members] = rng.permutation(members)
         if count == len(source):
             yield order
             continue
         permuted = np.empty_like(rows)
         permuted[rows] = np.concatenate([blocks[chosen] for chosen in order])
         yield permuted
+
+
+def exchangeable(sources: np.ndarray) -> float:
+    """The share of rows whose source can change places with another of as many rows; 0 means that there is no permutation.
+
+    Example:
+        >>> import numpy as np
+        >>> exchangeable(np.array([0, 0, 1, 1, 2, 2, 2, 2]))
+        0.5
+    """
+    _, source = np.unique(np.asarray(sources), return_inverse=True)
+    sizes = np.bincount(source)
+    return float(np.mean(np.bincount(sizes)[sizes[source]] > 1))
 
 
 def permutation_test(observed: float, null: np.ndarray, *, best: float, higher: bool = True, alpha: float = 0.05) -> NullTest:

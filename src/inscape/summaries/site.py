@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from inscape.arrays import row_blocks
+from inscape.errors import InscapeError, TooFewStimuliError
 from inscape.summaries.base import Summary
 from inscape.summaries.blocks import loses_digits, needs_double, pilot_shift
 from inscape.summaries.moments import Moments
@@ -20,6 +21,7 @@ PILOT = 256
 
 Key = tuple[type[Summary], Hashable]
 Needed = dict[Key, dict[str, Any]]
+Held = Summary | InscapeError
 
 
 def shared_needs(needs: Iterable[tuple[type, Mapping[str, Any]]]) -> tuple[Needed, list[Key]]:
@@ -38,6 +40,26 @@ def shared_needs(needs: Iterable[tuple[type, Mapping[str, Any]]]) -> tuple[Neede
         needed.setdefault(key, dict(options))
         keys.append(key)
     return needed, keys
+
+
+def needed_of(
+    summaries: Mapping[Key, Held], keys: Mapping[str, Key], needs: Mapping[str, tuple[type, Mapping[str, Any]]]
+) -> dict[str, Any]:
+    """The summaries of one measure by parameter.
+
+    Raises:
+        InscapeError: what kept one of them from being built; or there are fewer rows than the measure's own k asks for.
+    """
+    found: dict[str, Any] = {}
+    for name, key in keys.items():
+        held: Any = summaries[key]
+        if isinstance(held, InscapeError):
+            raise held
+        asked = needs[name][1].get("k")
+        if asked is not None and held.k < asked:
+            raise TooFewStimuliError(f"{asked} neighbors need at least {asked + 1} rows, got {held.n}; use more stimuli or a smaller k")
+        found[name] = held
+    return found
 
 
 class SiteSummaries:
@@ -77,7 +99,7 @@ class SiteSummaries:
         self._wide = rows.n < rows.d
         self._parts: dict[Key, list[Summary]] = {}
         self._keep = groups is not None and (int(groups.max()) + 1) * 8 * rows.d**2 <= budget
-        self.full: dict[Key, Summary] = {key: self._build(key) for key in needed}
+        self.full: dict[Key, Held] = {key: self._tried(self._build, key) for key in needed}
 
     @property
     def lost_digits(self) -> bool:
@@ -87,13 +109,21 @@ class SiteSummaries:
         asked = (vars(summary).get("eigenvalues") for summary in self.full.values() if isinstance(summary, Moments))
         return any(values is not None and loses_digits(values, min(self.rows.n - 1, self.rows.d)) for values in asked)
 
-    def without(self, group: int) -> dict[Key, Summary]:
+    def without(self, group: int) -> dict[Key, Held]:
         """The summaries of all rows but those of one group."""
         assert self.groups is not None
         inside = np.flatnonzero(self.groups == group)
-        return {key: self._reduced(key, group, inside) for key in self.needed}
+        return {key: self._tried(self._reduced, key, group, inside) for key in self.needed}
 
-    def permuted(self, labels: np.ndarray) -> dict[Key, Summary]:
+    @staticmethod
+    def _tried(make: Callable[..., Summary], key: Key, *rest: Any) -> Held:
+        """The summary, or why there is none: what one measure lacks must not take the others down."""
+        try:
+            return make(key, *rest)
+        except InscapeError as error:
+            return error
+
+    def permuted(self, labels: np.ndarray) -> dict[Key, Held]:
         """The labeled summaries with other labels; the others unchanged."""
         given, self.labels = self.labels, labels
         try:
@@ -110,8 +140,11 @@ class SiteSummaries:
         return _merged(parts)
 
     def _reduced(self, key: Key, group: int, inside: np.ndarray) -> Summary:
+        found = self.full[key]
+        if isinstance(found, InscapeError):
+            raise found
         if not self._additive(key):
-            whole: Any = self.full[key]
+            whole: Any = found
             if hasattr(whole, "drop"):
                 mask = np.zeros(self.rows.n, dtype=bool)
                 mask[inside] = True
@@ -119,7 +152,7 @@ class SiteSummaries:
             kept = np.setdiff1d(np.arange(self.rows.n), inside)
             return whole.take(kept) if hasattr(whole, "take") else self._of(key, kept)
         part = self._parts[key][group] if key in self._parts else self._of(key, inside)
-        whole_sums: Any = self.full[key]
+        whole_sums: Any = found
         return whole_sums.minus(part)
 
     def _additive(self, key: Key) -> bool:
@@ -128,6 +161,9 @@ class SiteSummaries:
     def _of(self, key: Key, chosen: np.ndarray) -> Summary:
         """The summary of some rows, in blocks where it is additive and the rows are not in memory."""
         cls, options = key[0], dict(self.needed[key])
+        if "k" in options:
+            # Measures that ask for fewer neighbors shall have them; who asks for more than there are is refused by `needed_of`.
+            options["k"] = max(1, min(options["k"], len(chosen) - 1))
         if cls is Moments:
             options |= {"precise": self._hints["precise"]} | ({} if self._wide else {"shift": self._hints["shift"]})
         if not cls.additive or self.rows.held or self._wide:

@@ -215,3 +215,73 @@ def test_the_plan_runs_nothing_and_names_its_parts(systems):
     text = str(plan)
     assert "cross moments of 6 pairs" in text and "RDM of 5 sites" in text and "10 permutations" in text
     assert plan.flops > 0 and plan.seconds > 0
+
+
+def test_views_with_different_rows_of_one_store_pair_by_stimulus(systems):
+    X = systems[0]["a0"]
+    store = ix.Store.from_arrays({"a": X, "b": X.copy()}, [f"s{i}" for i in range(90)])
+    order = np.random.default_rng(0).permutation(90)
+    assert ix.compare([store["a"], store["b"].select(rows=order)], store["a"], "linear_cka", interval=None).column("value") == [1.0, 1.0]
+    parts = [store["a"].select(rows=np.arange(60)), store["b"].select(rows=np.arange(30, 90))]
+    result = ix.compare(parts, parts, "linear_cka", interval=None, on="intersection")
+    assert {(row["site"], row["site_b"]): row["n"] for row in result} == {("a", "a"): 60, ("a", "b"): 30, ("b", "a"): 30, ("b", "b"): 60}
+    assert result.value(site="a", site_b="b") == pytest.approx(1)
+
+
+def test_sources_of_unequal_length_do_not_reject_too_often():
+    """Blocks of unequal length laid end to end rejected in a fourth of such runs at the level .05."""
+    rng = np.random.default_rng(0)
+    source = np.repeat(np.arange(18), np.tile([1, 2, 20], 6))
+    hits = 0
+    for seed in range(60):
+        X, Y = (rng.standard_normal((18, 3))[source] + 0.1 * rng.standard_normal((len(source), 3)) for _ in range(2))
+        row = ix.compare(X, Y, "linear_cka", groups=source, interval=None, null="permute", draws=39, seed=seed).rows()[0]
+        hits += row["p"] <= 0.05
+    assert hits <= 8
+
+
+def test_rows_that_cannot_be_exchanged_are_said():
+    rng = np.random.default_rng(0)
+    source = np.repeat([0, 1, 2, 3], [2, 2, 3, 5])
+    with pytest.warns(InscapeWarning, match="67% of the rows"):
+        row = ix.compare(
+            rng.standard_normal((12, 3)), rng.standard_normal((12, 3)), "linear_cka", groups=source, interval=None, null="permute"
+        ).rows()[0]
+    assert row["p"] is not None
+    with pytest.warns(InscapeWarning, match="100% of the rows"):
+        none = ix.compare(
+            rng.standard_normal((10, 3)),
+            rng.standard_normal((10, 3)),
+            "linear_cka",
+            groups=np.repeat([0, 1, 2], [2, 3, 5]),
+            interval=None,
+            null="permute",
+        ).rows()[0]
+    assert none["p"] is None
+
+
+def test_what_one_measure_lacks_does_not_take_the_others_down():
+    rng = np.random.default_rng(0)
+    X, Y = rng.standard_normal((2, 9, 4))
+    result = ix.compare(X, Y, ["rsa_spearman", "mutual_knn"], interval=3)
+    assert result.where(measure="rsa_spearman").column("status") == ["ok"]
+    assert result.where(measure="mutual_knn").column("status") == ["too_few"]
+
+
+def test_a_bootstrap_with_too_few_sources_gives_no_interval():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((60, 4))
+    row = ix.compare(X, X + rng.standard_normal((60, 4)), DEBIASED, groups=np.arange(60) % 3, interval="bootstrap", draws=50).rows()[0]
+    assert row["value"] is not None and row["low"] is None and "undefined in" in row["interval_method"]
+    with pytest.raises(ValueError, match="at least 20 are needed"):
+        ix.compare(X, X, DEBIASED, interval="bootstrap", draws=5)
+
+
+def test_words_that_mean_nothing_are_refused(systems):
+    with pytest.raises(ValueError, match="on='banana'"):
+        ix.compare(systems[0], systems[0], DEBIASED, on="banana")
+    with pytest.raises(ValueError, match="repeats='twice'"):
+        ix.compare(systems[0], systems[0], DEBIASED, repeats="twice")
+    with pytest.raises(ValueError, match="interval=True"):
+        ix.compare(systems[0], systems[0], DEBIASED, interval=True)
+    assert ix.plan(systems[0], DEBIASED, systems[0], pairs=[]).steps == ()

@@ -216,3 +216,56 @@ def test_results_say_how_many_tokens_were_cut():
     result = ix.measure(store, "mean_cosine", interval=None)
     assert "15 of 28 tokens were cut at max_length=10 (1 stimuli)" in result.settings["warnings"][0]
     assert result.settings["systems"][0]["input"]["special"] == "keep"
+
+
+def test_what_one_measure_lacks_does_not_take_the_others_down():
+    X = np.random.default_rng(0).standard_normal((15, 4))
+    result = ix.measure(X, ["effective_rank", "mle_dimension", "two_nn"], interval=3)
+    assert dict(zip(result.column("measure"), result.column("status"), strict=True)) == {
+        "effective_rank": "ok",
+        "mle_dimension": "too_few",
+        "two_nn": "ok",
+    }
+    assert result.value(measure="two_nn") == pytest.approx(ix.measures.two_nn(X), rel=1e-9)
+
+
+def test_groups_of_a_model_are_those_of_its_store(network):
+    inputs = np.random.default_rng(0).standard_normal((64, 5)).astype(np.float32)
+    groups = np.arange(64) // 8
+    straight = ix.measure(network, "participation_ratio", stimuli=inputs, sites="0", groups=groups).rows()[0]
+    stored = ix.measure(ix.capture(network, inputs, sites="0"), "participation_ratio", groups=groups).rows()[0]
+    assert straight["interval_method"] == stored["interval_method"] == "jackknife(8)"
+    assert straight["low"] == pytest.approx(stored["low"])
+
+
+def test_one_dead_site_of_a_model_does_not_take_the_others_down():
+    class Broken(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.good, self.bad = torch.nn.Linear(5, 4), torch.nn.Linear(4, 3)
+            with torch.no_grad():
+                self.bad.bias[0] = float("nan")
+
+        def forward(self, x):
+            return self.bad(self.good(x))
+
+    result = ix.measure(
+        ix.load(Broken()), "participation_ratio", stimuli=np.ones((12, 5), "f4") * np.arange(12)[:, None], sites=["good", "bad"]
+    )
+    status = dict(zip(result.column("site"), result.column("status"), strict=True))
+    assert status == {"good": "ok", "bad": "degenerate"}
+    assert "Broken/bad" in result.where(site="bad").rows()[0]["reason"]
+
+
+def test_a_large_site_beside_a_small_one_keeps_its_groups():
+    rng = np.random.default_rng(0)
+    large, small = ix.Store.from_arrays({"l": rng.standard_normal((60, 3))}), ix.Store.from_arrays({"s": rng.standard_normal((3, 3))})
+    rows = ix.measure([large["l"], small["s"]], "participation_ratio").rows()
+    assert rows[0]["interval_method"] == "jackknife(32)"
+
+
+def test_missing_labels_are_counted_and_fail_only_who_needs_them():
+    X = np.random.default_rng(0).standard_normal((20, 3))
+    result = ix.measure(X, ["effective_rank", "class_separation"], labels=["a", None] * 10, interval=None)
+    assert result.column("status") == ["ok", "degenerate"]
+    assert "no value for 10 of the 20 rows" in result.rows()[1]["reason"]

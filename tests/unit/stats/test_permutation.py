@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats as distributions
 
-from inscape.stats import NullTest, maximum_p, permutation_test, permutations
+from inscape.stats import NullTest, exchangeable, maximum_p, permutation_test, permutations
 
 
 def test_p_counts_the_observed_score_as_one_draw():
@@ -83,3 +83,17 @@ def test_maximum_p_holds_the_family_wise_error():
         scores, null = rng.standard_normal(8), rng.standard_normal((99, 8))
         rejected += bool((maximum_p(scores, null) <= 0.1).any())
     assert rejected / 300 < 0.15
+
+
+def test_the_share_of_rows_that_can_move():
+    assert exchangeable(np.arange(4)) == 1
+    assert exchangeable(np.array([0, 0, 1, 1, 2, 2, 2])) == 4 / 7
+    assert exchangeable(np.array([0, 1, 1])) == 0
+
+
+def test_sources_change_places_with_their_equals_alone():
+    sources = np.array([0, 0, 1, 2, 2, 3, 4, 4, 4])
+    seen = {tuple(order) for order in permutations(sources, 60, seed=0)}
+    stay, first = [6, 7, 8], ([0, 1], [3, 4])
+    expected = {(*a, x, *b, y, *stay) for a, b in (first, first[::-1]) for x, y in ((2, 5), (5, 2))}
+    assert seen == expected
