@@ -26,6 +26,9 @@ from inscape.summaries.sample import sample_rows
 
 Pairs = str | Sequence[tuple[str, str]]
 
+# Where fewer of the rows than this can change places under the null, its p is markedly too high and the rows say so.
+MOVABLE = 0.8
+
 
 @dataclass(frozen=True)
 class Matched:
@@ -217,7 +220,7 @@ def compare_matched(
                 rows.append((_failed(base, broken), None))
                 continue
             entry = scores.get((good[pair], one.label)) or scores[(good[pair][1], good[pair][0]), one.label]
-            if share < 1:
+            if share < MOVABLE:
                 entry.notes.append(
                     f"{1 - share:.0%} of the rows come from sources whose number of rows no other source has: they stay paired in "
                     "the null, so p is too high rather than too low; pool to one row a stimulus for a sharper test"
