@@ -86,8 +86,8 @@ class KernelTiles:
         shifts = [_mean(site) for site in sites]
         blocks = self._blocks()
         row_bytes = sum(site.d * site.dtype.itemsize for site in sites)
-        # Two super-blocks of rows are in flight; the rest of the budget is for tiles and sums.
-        per_super = max(1, int(budget * 0.35 / row_bytes) // ROWS)
+        # Two super-blocks of rows are in flight; the rest is for tiles, sums, and the pages of the store that stay mapped.
+        per_super = max(1, int(budget * 0.2 / row_bytes) // ROWS)
         supers = [blocks[i : i + per_super] for i in range(0, len(blocks), per_super)]
         for first in range(len(supers)):
             left = self._load(sites, shifts, supers[first])
