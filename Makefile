@@ -65,7 +65,11 @@ slow: $(READY)
 	$(PYTEST) -m "slow and not study" tests $(call EMPTY_IS_FINE,no slow tests)
 
 studies: $(READY)  ## reproduces the published findings in studies/ at their small size
-	$(PYTEST) -m study tests $(wildcard studies) $(call EMPTY_IS_FINE,no studies yet)
+ifneq ($(wildcard studies/*/*.py),)
+	$(PYTEST) -m study tests studies
+else
+	@echo "no studies yet"
+endif
 
 docs: $(READY)  ## docs/_build/html; a warning is an error
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
