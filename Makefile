@@ -66,7 +66,7 @@ slow: $(READY)
 
 studies: $(READY)  ## reproduces the published findings in studies/ at their small size
 ifneq ($(wildcard studies/*/*.py),)
-	$(PYTEST) -m study tests studies
+	$(PYTEST) -m study tests/gallery
 else
 	@echo "no studies yet"
 endif

@@ -1,0 +1,1 @@
+"""Published findings reproduced with the public API, one file each."""
