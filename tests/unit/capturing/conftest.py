@@ -8,26 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-WORDS = [f"w{i}" for i in range(40)]
-
-
-def make_tokenizer(special: bool, maximum: int = 64) -> Any:
-    """Words w0…w39 are ids 4…43; with `special`, [CLS] … [SEP] stand around them."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    vocabulary = {"[PAD]": 0, "[CLS]": 1, "[SEP]": 2, "[UNK]": 3, **{word: i + 4 for i, word in enumerate(WORDS)}}
-    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    if special:
-        inner.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)])
-    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", **({"cls_token": "[CLS]", "sep_token": "[SEP]"} if special else {})}
-    return PreTrainedTokenizerFast(tokenizer_object=inner, model_max_length=maximum, **names)
-
-
-def words(count: int, start: int = 0) -> str:
-    """A text of `count` words."""
-    return " ".join(WORDS[(start + i) % len(WORDS)] for i in range(count))
+from tests.families.tokenizer import WORDS, make_tokenizer, words  # noqa: F401
 
 
 def _gpt2() -> Any:
