@@ -13,11 +13,12 @@ from torch import Tensor
 
 from inscape.capturing.batches import Limits, batches, shard_size, shards
 from inscape.capturing.collect import Collector, Output
+from inscape.capturing.feeds import ArrayFeed, Feed, feed_for
 from inscape.capturing.fidelity import measure_drift
 from inscape.capturing.guard import PrecisionGuard
-from inscape.capturing.inputs import ArrayFeed, Feed, feed_for
 from inscape.capturing.positions import PositionRule
 from inscape.capturing.probe import check_texts, count_rows, digest_of_picks, find_prefix, move, plan_outputs, run_probe, wanted_sites
+from inscape.capturing.provenance import environment_facts, model_facts, site_facts, unit_tables
 from inscape.capturing.stimuli import Stimuli
 from inscape.errors import MemoryBudgetError, StimuliError, nearest
 from inscape.models import Model, Site
@@ -105,14 +106,7 @@ class Session:
     @property
     def units(self) -> dict[str, dict[str, np.ndarray]]:
         """A unit table for every site whose units are made of attention heads."""
-        heads = {site.name: site.heads for site in self._sites}
-        found: dict[str, dict[str, np.ndarray]] = {}
-        for output in self.outputs:
-            count, d = heads[output.site], output.spec.d
-            if output.reducer is None and count and d % count == 0:
-                channel = np.arange(d // count)
-                found[output.name] = {"head": np.repeat(np.arange(count), d // count), "channel": np.tile(channel, count)}
-        return found
+        return unit_tables(self.outputs, self._sites)
 
     @property
     def specs(self) -> dict[str, SiteSpec]:
@@ -121,35 +115,18 @@ class Session:
 
     def plan(self, weights: bool = False) -> dict[str, Any]:
         """Everything that decides the bytes of the store; `weights` hashes the parameters where nothing else tells two models apart."""
-        import platform
-        from importlib.metadata import version
-
-        import inscape
-
-        model = self.model
-        known = model.identity()
-        if weights and not ("commit" in known or "files_sha256" in known):
-            known = model.identity(weights=True)
-        packages = {"torch": torch.__version__, "inscape": inscape.__version__}
-        if model.config is not None:
-            packages["transformers"] = version("transformers")
         return {
-            "model": {
-                **known,
-                "modality": model.modality,
-                "edits": [edit.describe() for edit in model.edited],
-                "hooks": _foreign_hooks(model),
-            },
+            "model": model_facts(self.model, weights),
             "input": {**self.feed.describe(), "content_sha256": self.stimuli.digest()},
             "rows": {
                 **self.rule.describe(),
                 **({"picked_sha256": digest_of_picks(self.feed, self.rule)} if callable(self.rule.tokens) else {}),
             },
-            "sites_read": {o.name: _site_facts(next(s for s in self._sites if s.name == o.site)) for o in self.outputs},
+            "sites_read": {o.name: site_facts(next(s for s in self._sites if s.name == o.site)) for o in self.outputs},
             "batches": {"shard_stimuli": self.shard_stimuli, "batch_tokens": self.limits.tokens, "batch_size": self.limits.size},
             "dtype": "activation" if self.settings.dtype is None else str(self.settings.dtype).removeprefix("torch."),
             "trunk_only": self.trunk_only,
-            "environment": {**packages, "device": str(model.device.type), "machine": platform.machine()},
+            "environment": environment_facts(self.model),
         }
 
     def fidelity(self) -> dict[str, Any]:
@@ -262,16 +239,3 @@ def _out_of_memory(error: Exception) -> bool:
         return False
     text = str(error).lower()
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "out of memory" in text or "can't allocate memory" in text
-
-
-def _site_facts(site: Site) -> dict[str, Any]:
-    return {"path": site.path, "port": site.port, "kind": site.kind, **({"note": site.note} if site.note else {})}
-
-
-def _foreign_hooks(model: Model) -> list[str]:
-    """Hooks that others left on the model: an edit changes the rows, so it is part of what they are."""
-    found: list[str] = []
-    for path, module in model.module.named_modules():
-        for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values()):
-            found.append(f"{path}: {getattr(hook, '__qualname__', type(hook).__name__)}")
-    return found
