@@ -9,7 +9,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from inscape.capturing.inputs import Batch, Feed, TextFeed
+from inscape.capturing.feeds import Batch, Feed, TextFeed
 from inscape.capturing.positions import WORDS, PositionRule
 from inscape.capturing.reducers import Reducer
 from inscape.capturing.stimuli import Stimuli

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from inscape.capturing.collect import Collector
-from inscape.capturing.inputs import Feed
+from inscape.capturing.feeds import Feed
 from inscape.errors import InscapeWarning
 
 # The check may cost this part of the run; a run too short for it says so instead of doubling its own time.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from inscape.capturing.collect import Output
-from inscape.capturing.inputs import ArrayFeed, Batch, Feed, TextFeed, describe_shapes
+from inscape.capturing.feeds import ArrayFeed, Batch, Feed, TextFeed, describe_shapes
 from inscape.capturing.positions import PositionRule
 from inscape.capturing.reducers import Reducer, get
 from inscape.errors import SiteNotFoundError, StimuliError

@@ -30,6 +30,7 @@ class Model:
         tokenizer: turns text into ids, or `None`.
         processor: turns images or sound into tensors, or `None`.
         config: the model's configuration, or `None`.
+        forward: `forward(module, batch)`, where the user gave one.
 
     Example:
         >>> model = ix.load(torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU()))
@@ -56,7 +57,7 @@ class Model:
         self.tokenizer = tokenizer
         self.processor = processor
         self.config: Any = getattr(module, "config", None)
-        self._forward = forward
+        self.forward = forward
         self._folder = folder
         self._pass = Pass()
         self._chains: dict[tuple[str, str], Chain] = {}
@@ -217,8 +218,8 @@ class Model:
                 running.inside = running.stop = False
 
     def _call(self, part: nn.Module, batch: Any) -> Any:
-        if self._forward is not None:
-            return self._forward(self.module, batch)
+        if self.forward is not None:
+            return self.forward(self.module, batch)
         if not isinstance(batch, Mapping):
             return part(*batch) if isinstance(batch, tuple) else part(batch)
         names, anything = self._accepts[part]

@@ -1,0 +1,10 @@
+"""Stimuli as the model's own keyword arguments, padded batch by batch: one file for each kind of input."""
+
+from __future__ import annotations
+
+from inscape.capturing.feeds.array import ArrayFeed, as_picture
+from inscape.capturing.feeds.batch import Batch, describe_shapes
+from inscape.capturing.feeds.choose import Feed, feed_for
+from inscape.capturing.feeds.text import TextFeed
+
+__all__ = ["ArrayFeed", "Batch", "Feed", "TextFeed", "as_picture", "describe_shapes", "feed_for"]
