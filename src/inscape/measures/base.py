@@ -24,6 +24,8 @@ def measure(
     minimum: int = 2,
     null: str = "",
     status: str = "stable",
+    paired: bool = True,
+    reflexive: bool = True,
     rows: RowRoute | None = None,
     weighted: Weighted | None = None,
     record: Callable[..., dict[str, Any]] | None = None,
@@ -41,6 +43,8 @@ def measure(
         minimum: the fewest rows that give a value.
         null: what to expect where there is nothing to find.
         status: "stable" or "provisional".
+        paired: whether row i of both sides must be the same stimulus; without pairing the sides may have different numbers of rows.
+        reflexive: of a pair, whether a representation with itself gives the best value of the range.
         rows: a second route from the rows, for ill-conditioned input.
         record: takes n, d and the options; gives what else a result must keep, such as the ranks of a fit.
         weighted: values under row weights, for measures of a pair that stay valid under a bootstrap.
@@ -62,6 +66,8 @@ def measure(
             minimum=minimum,
             null=null,
             status=status,
+            paired=paired,
+            reflexive=reflexive,
         )
         made = Measure(fn, facts, rows=rows, weighted=weighted, record=record)
         if made.arity == 2 and higher not in HIGHER_IN_A_PAIR:

@@ -59,6 +59,8 @@ class Facts:
     minimum: int
     null: str
     status: str
+    paired: bool = True
+    reflexive: bool = True
 
     def __post_init__(self) -> None:
         for words, known in ((self.invariant | self.sensitive, TRANSFORMATIONS), (self.undefined, DEGENERATE)):

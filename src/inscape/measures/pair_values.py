@@ -52,12 +52,21 @@ class PairRun:
         groups: jackknife group of every row, or None.
         orders: permutations of the rows; empty without a null.
         budget: bytes allowed.
+        sources: the independent source of every row; default each row is its own.
     """
 
     def __init__(
-        self, sites: Sequence[SiteRows], pairs: Sequence[Pair], groups: np.ndarray | None, orders: Sequence[np.ndarray], budget: int
+        self,
+        sites: Sequence[SiteRows],
+        pairs: Sequence[Pair],
+        groups: np.ndarray | None,
+        orders: Sequence[np.ndarray],
+        budget: int,
+        *,
+        sources: np.ndarray | None = None,
     ) -> None:
         self.sites = sites
+        self.sources = np.arange(sites[0].n) if sources is None else sources
         self.pairs = list(pairs)
         self.groups = groups
         self.count = 0 if groups is None else int(groups.max()) + 1

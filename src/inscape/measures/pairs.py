@@ -13,11 +13,13 @@ from inscape.errors import InscapeError, StoreMismatchError, TooFewStimuliError
 from inscape.measures.base import Measure
 from inscape.measures.inputs import check_sources, sources_of
 from inscape.measures.one_system import Row, correct
+from inscape.measures.pair_rows import run_folds, run_rows
 from inscape.measures.pair_values import Pair, PairRun, Scored, run_moments, run_row_sets, run_tiles, run_weighted
 from inscape.measures.uncertainty import Uncertainty, status_of
 from inscape.stats import bootstrap_interval, bootstrap_weights, exchangeable, jackknife_groups, jackknife_interval, permutations
 from inscape.store import View, pair_rows
 from inscape.summaries.cross import CrossMoments
+from inscape.summaries.cross_folds import CrossFolds
 from inscape.summaries.plan import EIGENVECTORS, SINGULAR_VALUES, Plan, Step, choose_groups, machine_rate
 from inscape.summaries.products import GramProducts
 from inscape.summaries.rdm import RDM
@@ -159,6 +161,14 @@ def plan_pairs(
         steps.append(Step(f"cross moments of {count} pairs", "moments", min(needed, budget) + held, moments + solve, 1))
         point, each = point + moments + solve, each + solve + sum(d * d for d in widths) + needed / 8
     for cls in sorted({c for one in measures for c in _classes(one)} - {GramProducts, CrossMoments}, key=lambda c: c.__name__):
+        if cls.arity == 2:
+            one_pass = cross
+            if cls is CrossFolds:
+                one_pass += sum(5 * (3 * matched.left[i].d ** 2 * matched.right[j].d) for i, j in matched.pairs)
+                one_pass += sum(5 * EIGENVECTORS * matched.left[i].d ** 3 for i in lefts)
+            steps.append(Step(f"{cls.__name__} of {count} pairs", "resident", held, one_pass, 1))
+            point, each = point + one_pass, each + one_pass
+            continue
         flops = float(n * n * total)
         extra = float(n * n * size * 20) if cls is RDM else float(n * 64 * size)
         steps.append(Step(f"{cls.__name__} of {size} sites", "graph", row_set_bytes(cls, n) * size + held, flops + extra, 1))
@@ -200,9 +210,13 @@ def compare_matched(
         wanted = _unmirrored(good.values(), chosen, matched.same)
         if not wanted:
             continue
-        run = PairRun([sites[key] for key in number], wanted, assigned, orders, plan.memory)
+        run = PairRun([sites[key] for key in number], wanted, assigned, orders, plan.memory, sources=labels)
         if family == "tiles":
             run_tiles(run, chosen)
+        elif family == "folds":
+            run_folds(run, chosen)
+        elif family == "rows":
+            run_rows(run, chosen)
         elif family == "moments":
             run_moments(run, chosen)
         else:
@@ -261,6 +275,10 @@ def _families(measures: Sequence[Measure], route: str) -> dict[str, list[Measure
             families.setdefault(route, []).append(one)
         elif classes <= {GramProducts, CrossMoments}:
             families.setdefault("moments", []).append(one)
+        elif classes == {CrossFolds}:
+            families.setdefault("folds", []).append(one)
+        elif any(cls.arity == 2 for cls in classes):
+            families.setdefault("rows", []).append(one)
         else:
             families.setdefault("row sets", []).append(one)
     return families

@@ -3,17 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from dataclasses import dataclass
 from functools import cached_property, reduce
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor, linalg
 
 from inscape.arrays import as_rows
 from inscape.errors import DegenerateInputError, StoreMismatchError, nearest
 from inscape.summaries.base import Summary
 from inscape.summaries.blocks import needs_double, pilot_shift
 from inscape.summaries.moments import Moments
+
+
+@dataclass(frozen=True)
+class TrainBasis:
+    """One side of a regression that leaves a fold out: the training scatter's eigenbasis, and the held-out scatter in it.
+
+    Attributes:
+        mean: of the training rows, about the shift of the moments, [p].
+        values: eigenvalues of the training scatter, at least 0, [p].
+        vectors: its eigenvectors, [p, p].
+        held: scatter of the held-out rows about the training mean, in that basis, [p, p].
+        held_first: sum of the held-out rows about the shift, [p].
+        scale: mean of the eigenvalues that are not rounding; the unit of a penalty.
+    """
+
+    mean: Tensor
+    values: Tensor
+    vectors: Tensor
+    held: Tensor
+    held_first: Tensor
+    scale: float
 
 
 class FoldMoments(Summary):
@@ -28,24 +51,26 @@ class FoldMoments(Summary):
 
     additive: ClassVar[bool] = True
 
-    def __init__(self, *, precise: bool | None = None) -> None:
+    def __init__(self, *, shift: Tensor | None = None, precise: bool | None = None) -> None:
         self.parts: dict[Hashable, Moments] = {}
+        self._shift = shift
         self._precise = precise
 
     @classmethod
-    def of(cls, X: Any, folds: Any, *, weights: Any = None, precise: bool | None = None) -> FoldMoments:
+    def of(cls, X: Any, folds: Any, *, weights: Any = None, shift: Tensor | None = None, precise: bool | None = None) -> FoldMoments:
         """The moments by fold of rows X [n, d].
 
         Args:
             X: array, tensor or view, [n, d].
             folds: fold or group of each row, [n]: numbers or strings.
             weights: nonnegative row weights [n].
+            shift: the point [d] about which sums are taken; the mean of the first rows by default.
             precise: form products of narrow rows in fp64; by default a pilot's spectrum decides.
 
         Raises:
             DegenerateInputError: X is not [n, d] or holds NaN or infinity, or there is not one fold per row.
         """
-        return cls(precise=precise).update(X, folds, weights)
+        return cls(shift=shift, precise=precise).update(X, folds, weights)
 
     def update(self, X: Any, folds: Any, weights: Any = None) -> FoldMoments:
         """Adds rows X [b, d] of the given folds [b], in place."""
@@ -56,13 +81,14 @@ class FoldMoments(Summary):
         if not rows.shape[0]:
             return self
         self._forget()
-        shift = next(iter(self.parts.values())).shift if self.parts else pilot_shift(rows)
+        if self._shift is None:
+            self._shift = pilot_shift(rows)
         self._precise = needs_double(rows) if self._precise is None else self._precise
         found, number = np.unique(names, return_inverse=True)
         for index, name in enumerate(found.tolist()):
             which = torch.from_numpy(np.flatnonzero(number == index))
             rows_weights = None if weights is None else torch.as_tensor(weights)[which]
-            part = Moments(shift=shift, precise=self._precise).update(rows[which.to(rows.device)], rows_weights)
+            part = Moments(shift=self._shift, precise=self._precise).update(rows[which.to(rows.device)], rows_weights)
             self.parts[name] = self.parts[name].merge(part) if name in self.parts else part
         return self
 
@@ -78,6 +104,13 @@ class FoldMoments(Summary):
         result = self._combined({name: self.parts[name].minus(one) for name, one in part.parts.items()})
         result.parts = {name: one for name, one in result.parts.items() if one.n > 0}
         return result
+
+    @property
+    def shift(self) -> Tensor:
+        """The point [d] about which sums are taken."""
+        if self._shift is None:
+            raise DegenerateInputError("these moments hold no rows yet; call update(X, folds) first")
+        return self._shift
 
     @property
     def folds(self) -> list[Any]:
@@ -118,7 +151,32 @@ class FoldMoments(Summary):
         """
         return self.total.minus(self.held_out(fold))
 
+    def basis(self, fold: Any) -> TrainBasis:
+        """The eigenbasis of the rows outside `fold`, with the rows of `fold` in it; kept until rows are added. Cost d³.
+
+        Raises:
+            DegenerateInputError: there is no such fold, or all training rows are equal.
+        """
+        if fold not in self._bases:
+            held, train = self.held_out(fold).sums, self.train(fold)
+            mean, n = train.held.first / train.n, held.n
+            values, vectors = linalg.eigh(train.scatter)
+            values = values.clamp(min=0)
+            kept = values > max(train.n, self.d) * torch.finfo(torch.float64).eps * values[-1]
+            if float(values[-1]) <= 0:
+                raise DegenerateInputError(f"all {train.n:g} training rows outside fold {fold!r} are equal (d = {self.d})")
+            assert held.second is not None
+            across = torch.outer(held.first, mean)
+            scatter = held.second - across - across.T + n * torch.outer(mean, mean)
+            inside = vectors.T @ scatter @ vectors
+            self._bases[fold] = TrainBasis(mean, values, vectors, inside, held.first, float(values[kept].mean()))
+        return self._bases[fold]
+
+    @cached_property
+    def _bases(self) -> dict[Any, TrainBasis]:
+        return {}
+
     def _combined(self, changed: dict[Hashable, Moments]) -> FoldMoments:
-        result = FoldMoments(precise=self._precise)
+        result = FoldMoments(shift=self._shift, precise=self._precise)
         result.parts = {**self.parts, **changed}
         return result

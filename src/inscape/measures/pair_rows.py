@@ -1,0 +1,106 @@
+"""The values of pair measures that need the rows of both sites at once: folds of a regression, batches, and whatever else asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from inscape.errors import InscapeError
+from inscape.measures.base import Measure
+from inscape.measures.pair_values import PairRun
+from inscape.summaries.cross_folds import CrossFolds, deal, in_span
+from inscape.summaries.folds import FoldMoments
+from inscape.summaries.site import shared_needs
+
+
+def run_rows(run: PairRun, measures: Sequence[Measure]) -> None:
+    """Measures of a summary that is built from the rows of a pair: for all rows, without each group, and with the pairing broken."""
+    for pair in run.pairs:
+        X, Y = (run.sites[i].all() for i in pair)
+        _each(run, measures, X, Y, lambda one, compute, pair=pair: run.point(pair, one, compute))
+        for group in range(run.count):
+            assert run.groups is not None
+            kept = np.flatnonzero(run.groups != group)
+            rows = torch.from_numpy(kept)
+            _each(run, measures, X[rows], Y[rows], lambda one, compute, pair=pair: run.without(pair, one, compute), kept)
+    for pair in run.null_pairs():
+        first, second = (run.sites[i].all() for i in pair)
+        for order in run.orders:
+            _each(run, measures, first, second[torch.from_numpy(order)], lambda one, compute, pair=pair: run.shuffled(pair, one, compute))
+
+
+def _each(run: PairRun, measures: Sequence[Measure], X: Any, Y: Any, enter: Any, kept: np.ndarray | None = None) -> None:
+    """Evaluates every measure on these rows; measures that ask for the same summary share it."""
+    needed, keys = shared_needs(need for one in measures for need in one.needs.values())
+    built: dict[Any, Any] = {}
+    served = iter(keys)
+
+    def summary(key: Any) -> Any:
+        if key not in built:
+            options: dict[str, Any] = dict(needed[key])
+            if getattr(key[0], "grouped", False):
+                options["sources"] = run.sources if kept is None else run.sources[kept]
+            try:
+                built[key] = key[0].of(X, Y, **options)
+            except InscapeError as error:
+                built[key] = error
+        if isinstance(built[key], InscapeError):
+            raise built[key]
+        return built[key]
+
+    for one in measures:
+        mine = {name: next(served) for name in one.needs}
+        enter(one, lambda one=one, mine=mine: one.evaluate(**{name: summary(key) for name, key in mine.items()}))
+
+
+def run_folds(run: PairRun, measures: Sequence[Measure]) -> None:
+    """Measures of folds: each left site's moments by fold, and their eigenbases, serve all right sites."""
+    by_deal: dict[tuple[int, int], list[Measure]] = {}
+    for one in measures:
+        options = next(iter(one.needs.values()))[1]
+        by_deal.setdefault((options["folds"], options["seed"]), []).append(one)
+    for (folds, seed), chosen in by_deal.items():
+        try:
+            fold = deal(run.sources, folds, seed=seed)
+        except InscapeError as error:
+            for pair in run.pairs:
+                for one in chosen:
+                    run.score(pair, one).error = type(error)(f"{one.label}: {error}")
+            continue
+        _run_deal(run, chosen, fold)
+
+
+def _run_deal(run: PairRun, measures: Sequence[Measure], fold: np.ndarray) -> None:
+    spans = {i: in_span(run.sites[i].all()) for i in sorted({i for pair in run.pairs for i in pair})}
+    broken = set(run.null_pairs())
+    for x in sorted({x for x, _ in run.pairs}):
+        own = FoldMoments.of(spans[x], fold)
+        whole = {y: CrossFolds.of(spans[x], spans[y], x=own, assigned=fold) for first, y in run.pairs if first == x}
+        for y, pair in whole.items():
+            for one in measures:
+                run.point((x, y), one, lambda one=one, pair=pair: _value(one, pair))
+        for group in range(run.count):
+            assert run.groups is not None
+            inside = np.flatnonzero(run.groups == group)
+            rows = torch.from_numpy(inside)
+            part_x = FoldMoments.of(spans[x][rows], fold[inside], shift=own.shift)
+            left_x = own.minus(part_x)
+            for y, pair in whole.items():
+                part = CrossFolds.of(spans[x][rows], spans[y][rows], x=part_x, assigned=fold[inside], shift=pair.shift)
+                left = pair.minus(part, x=left_x)
+                for one in measures:
+                    run.without((x, y), one, lambda one=one, left=left: _value(one, left))
+        for order in run.orders:
+            index = torch.from_numpy(order)
+            for y in whole:
+                if (x, y) in broken:
+                    moved = CrossFolds.of(spans[x], spans[y][index], x=own, assigned=fold)
+                    for one in measures:
+                        run.shuffled((x, y), one, lambda one=one, moved=moved: _value(one, moved))
+
+
+def _value(one: Measure, pair: CrossFolds) -> Any:
+    return one.evaluate(**dict.fromkeys(one.needs, pair))
