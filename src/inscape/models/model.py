@@ -216,6 +216,7 @@ class Model:
                 return None
             finally:
                 running.inside = running.stop = False
+                running.release()
 
     def _call(self, part: nn.Module, batch: Any) -> Any:
         if self.forward is not None:

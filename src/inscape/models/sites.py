@@ -9,10 +9,12 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from inscape.errors import InscapeError
+from inscape.errors import EditError, InscapeError
+from inscape.models.site_tree import WIDTH, Line, canonical_tree, draw, module_tree, plain
 from inscape.models.values import Layout, Pick, get, locate, put
 
 Kind = Literal["tokens", "patches", "frames", "vector"]
+Port = Literal["out", "in", "pattern"]
 
 
 PLAIN = Layout()
@@ -25,7 +27,8 @@ class Site:
     Attributes:
         name: what the user calls it, such as `blocks.3.resid_post` or `transformer.h.3`.
         path: dotted path of the module ("" is the whole model).
-        port: `"out"` for what the module returns, `"in"` for what it is given.
+        port: `"out"` for what the module returns, `"in"` for what it is given, `"pattern"` for the weights with which the attention that
+            runs inside it mixes values.
         pick: the way to the tensor inside a tuple, dict or dataclass; `None` takes the first floating tensor.
         layout: how that tensor becomes rows.
         kind: what one row is.
@@ -38,7 +41,7 @@ class Site:
 
     name: str
     path: str
-    port: Literal["out", "in"] = "out"
+    port: Port = "out"
     pick: Pick | None = None
     layout: Layout = PLAIN
     kind: Kind = "tokens"
@@ -60,15 +63,27 @@ class Site:
     def read(self, value: Any) -> Tensor:
         """The activations in what the module took or returned: `[b, t, d]`, or `[b, d]` for one vector per stimulus.
 
-        For the port "in", `value` is the pair `(args, kwargs)` of the call. The result may be a view of the model's own
-        memory, which later layers may change: copy what is kept.
+        For the port "in", `value` is the pair `(args, kwargs)` of the call; for the port "pattern" it is the pattern
+        `[b, heads, q, k]`, which comes back as it is. The result may be a view of the model's own memory, which later layers may
+        change: copy what is kept.
         """
+        if self.port == "pattern":
+            return value
         if isinstance(value, Tensor) and self.pick is None:
             return self.layout.read(value)
         return self.layout.read(get(value, self._pick(value)))
 
     def write(self, value: Any, new: Tensor) -> Any:
-        """The same container with the activations replaced by `new`."""
+        """The same container with the activations replaced by `new`.
+
+        Raises:
+            EditError: the site is an attention pattern, which nothing reads.
+        """
+        if self.port == "pattern":
+            raise EditError(
+                f"site {self.name!r} is computed beside the model's own attention, so a change of it would have no effect; edit what heads "
+                "give (`blocks.i.z`, for instance ix.edits.ablate(heads=[1])) or what attention adds (`blocks.i.attn_out`)"
+            )
         pick = self._pick(value)
         old = get(value, pick)
         changed = self.layout.write(old, new)
@@ -142,13 +157,27 @@ class SiteTable(Sequence[SiteInfo]):
             for row in self._rows
         ]
 
+    def tree(self, *, every: bool = False, modules: bool = True, width: int = WIDTH) -> str:
+        """The table as a tree of text: canonical names, then the modules as they lie inside one another.
+
+        Args:
+            every: draws each block; by default blocks that differ only in their number share a branch.
+            modules: draws the modules, too; without canonical names they are drawn in any case.
+            width: columns to stay within.
+        """
+        return plain(self._lines(every=every, modules=modules, width=width))
+
+    def _lines(self, *, every: bool = False, modules: bool = True, width: int = WIDTH) -> list[Line]:
+        """The lines of `tree`, each as pieces of text with what they are: guide, branch, name, shape, where, note, missing or title."""
+        canonical, inner = canonical_tree(self._rows, every=every), module_tree(self._rows, every=every)
+        lines = [[(self.title, "title")]] if self.title else []
+        lines += draw(canonical, width=width)
+        if inner and (modules or not canonical):
+            lines += [*([[("", "")], [("modules", "title")]] if canonical else []), *draw(inner, width=width)]
+        return [*lines, *([[(self.note, "note")]] if self.note else [])]
+
     def __repr__(self) -> str:
-        head = ("site", "taken at", "shape", "rows", "TransformerLens", "note")
-        cells = [head, *self._cells()]
-        widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-        lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in cells]
-        lines.insert(1, "  ".join("-" * width for width in widths))
-        return "\n".join([*filter(None, [self.title]), *lines, *filter(None, [self.note])])
+        return self.tree()
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{text}</th>" for text in ("site", "taken at", "shape", "rows", "TransformerLens", "note"))
