@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from inscape.models.attention import Caught, Watch
 from inscape.models.values import get, locate
 
 
@@ -44,12 +45,16 @@ class Record:
         calls: the runs of modules.
         count: number of runs by path.
         example: in words, the input that was used.
+        attention: every attention that ran, by its shape.
+        unwatched: why nothing is known of attention; empty where it was watched.
     """
 
     calls: list[Call] = field(default_factory=lambda: [])
     count: dict[str, int] = field(default_factory=lambda: {})
     example: str = ""
     result: Any = None
+    attention: list[Caught] = field(default_factory=lambda: [])
+    unwatched: str = ""
 
     def first(self, path: str) -> Call | None:
         """The first run of a module, if it ran."""
@@ -121,7 +126,25 @@ def record(root: nn.Module, run: Callable[[], Any], keep: Callable[[str], bool],
         for path, module in root.named_modules():
             stack.callback(module.register_forward_pre_hook(before(path), with_kwargs=True).remove)
             stack.callback(module.register_forward_hook(after(path, module)).remove)
-        log.result = run()
+        watch = Watch(values=False, where=lambda: (tuple(call.path for call in open_calls), next(clock)))
+        try:
+            if any(getattr(module, "_compiled_call_impl", None) is not None for module in root.modules()):
+                log.unwatched = "a part of the model is compiled in place, so attention may run outside Python"
+                log.result = run()
+            else:
+                with watch:
+                    log.result = run()
+        except Exception as error:
+            if log.unwatched:
+                raise
+            # Not every kernel stands being watched (flex attention compiles what surrounds it); once more, without.
+            log.unwatched = f"attention could not be watched: {type(error).__name__}: {str(error)[:100]}"
+            log.calls.clear()
+            log.count.clear()
+            open_calls.clear()
+            generator.manual_seed(0)
+            log.result = run()
+    log.attention = [] if log.unwatched else watch.caught
     log.calls = [call for call in log.calls if call.ended >= 0]
     return log
 

@@ -18,10 +18,12 @@ BLOCK_ALIASES = {
     "attn.hook_k": "k",
     "attn.hook_v": "v",
     "attn.hook_z": "z",
+    "attn.hook_pattern": "attn_pattern",
 }
 # In the order in which a block computes them.
-CANONICAL_BLOCK = ("resid_pre", "q", "k", "v", "z", "attn_out", "resid_mid", "mlp_act", "mlp_out", "resid_post")
+CANONICAL_BLOCK = ("resid_pre", "q", "k", "v", "attn_pattern", "z", "attn_out", "resid_mid", "mlp_act", "mlp_out", "resid_post")
 _TO_ALIAS = {canonical: alias for alias, canonical in BLOCK_ALIASES.items()}
+_ON_REQUEST = "attn_pattern"
 _BLOCK = re.compile(r"^blocks\.([^.]+)\.(.+)$")
 
 
@@ -59,9 +61,13 @@ def is_glob(name: str) -> bool:
 
 
 def matches(pattern: str, names: Iterable[str]) -> list[str]:
-    """The names that a glob selects, in their order; `*` stays within one dotted part, `**` crosses dots."""
+    """The names that a glob selects, in their order; `*` stays within one dotted part, `**` crosses dots.
+
+    Attention patterns are large and cost time, so a glob selects them only where its own last part is their name.
+    """
     parts = pattern.split(".")
-    return [name for name in names if _match(parts, name.split("."))]
+    found = [name for name in names if _match(parts, name.split("."))]
+    return found if parts[-1] == _ON_REQUEST else [name for name in found if not name.endswith(f".{_ON_REQUEST}")]
 
 
 def _match(pattern: list[str], parts: list[str]) -> bool:
