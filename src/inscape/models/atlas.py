@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
 
 from inscape.errors import SiteNotFoundError, nearest
+from inscape.models.attention_sites import attends, pattern_of
 from inscape.models.dryrun import Record, block_lists, record
 from inscape.models.layouts import layout_of
 from inscape.models.names import CANONICAL_BLOCK, in_order, is_glob, matches, to_alias, to_canonical
-from inscape.models.sites import Kind, Site, SiteInfo, SiteTable
+from inscape.models.sites import Kind, Port, Site, SiteInfo, SiteTable
 from inscape.models.structure import Structure, add_logits, analyze, block_ends
+from inscape.models.values import Layout
 
 _KINDS: dict[str, Kind] = {"text": "tokens", "image": "patches", "audio": "frames"}
 _HOOK_EMBED = "hook_embed"
@@ -97,11 +99,16 @@ class Atlas:
         return replace(site, needs_logits=site.needs_logits or outside)
 
     def _shape(self, path: str, port: str) -> tuple[int, ...] | None:
+        if port == "pattern":
+            found = pattern_of(self.record, path, layout_of(self._root, path, None).time_first) if self.record is not None else ""
+            return None if isinstance(found, str) else found[1]
         call = self.record.first(path) if self.record is not None else None
         return None if call is None else call.given_raw if port == "out" else call.taken_raw
 
-    def raw(self, name: str, path: str, port: Literal["out", "in"], call: int | None = None) -> Site:
+    def raw(self, name: str, path: str, port: Port, call: int | None = None) -> Site:
         """The site of a module, by its path."""
+        if port == "pattern":
+            return self._raw_pattern(name, path, call)
         shape = self._shape(path, port)
         layout = layout_of(self._root, path, shape)
         kind = self._kind
@@ -110,6 +117,12 @@ class Atlas:
         elif shape is not None and len(shape) > 3:
             kind = "patches"
         return self._finish(Site(name, path, port, kind=kind, layout=layout, call=call))
+
+    def _raw_pattern(self, name: str, path: str, call: int | None) -> Site:
+        layout = Layout(time_first=layout_of(self._root, path, None).time_first)
+        found = pattern_of(self.record, path, layout.time_first) if self.record is not None else ""
+        heads, note = (None, "") if isinstance(found, str) else (found[1][1], found[0].note)
+        return self._finish(Site(name, path, "pattern", kind=self._kind, layout=layout, call=call, heads=heads, note=note))
 
     def find(self, pattern: str, *, split_calls: bool) -> list[Site]:
         """The sites that a name or glob stands for; empty when there are none."""
@@ -123,13 +136,13 @@ class Atlas:
         if names and not index:
             return [known[name] for name in names]
         path, colon, port = base.partition(":")
-        if colon and port not in ("in", "out"):
+        if colon and port not in ("in", "out", "pattern"):
             return []
-        where: Literal["out", "in"] = "in" if port == "in" else "out"
+        where: Port = "in" if port == "in" else "pattern" if port == "pattern" else "out"
         paths = matches(path, self.paths) if is_glob(path) else [path] if path in self.paths else []
         if path == WHOLE and WHOLE not in self.paths:
             paths = [""]
-        if is_glob(path) and self.record is not None:
+        if (is_glob(path) or where == "pattern") and self.record is not None:
             paths = [p for p in paths if self._shape(p, where) is not None]
         paths = [p for p in paths if not isinstance(self._root.get_submodule(p), _LISTS)]
         found_sites: list[Site] = []
@@ -171,6 +184,9 @@ class Atlas:
         if bare in self.paths and isinstance(self._root.get_submodule(bare), _LISTS):
             first = next((f"{bare}.{child}" for child, _ in self._root.get_submodule(bare).named_children()), bare)
             return SiteNotFoundError(f"{pattern!r} is a list of modules, which itself never runs; name a member, such as {first!r}")
+        if name.partition("#")[0].endswith(":pattern") and (bare in self.paths or bare == WHOLE) and self.record is not None:
+            found = pattern_of(self.record, "" if bare == WHOLE else bare, False)
+            return SiteNotFoundError(f"no site {pattern!r}: {found if isinstance(found, str) else 'it has no such call'}")
         if self.problem and name.split(".")[-1] in (*CANONICAL_BLOCK, "final_norm", "logits"):
             return SiteNotFoundError(f"site {pattern!r} cannot be located: {self.problem}")
         known = [*self.structure.sites, *self.paths, WHOLE]
@@ -180,7 +196,7 @@ class Atlas:
         """All sites: canonical ones first, then every module."""
         rows: list[SiteInfo] = []
         for site in self.structure.sites.values():
-            port = ":in" if site.port == "in" else ""
+            port = "" if site.port == "out" else f":{site.port}"
             rows.append(SiteInfo(site.name, (site.path or "(model)") + port, self.rows(site), site.kind, to_alias(site.name), site.note))
         for name, reason in self.structure.missing.items():
             rows.append(SiteInfo(name, "", None, "", to_alias(name), reason, available=False))
@@ -193,6 +209,8 @@ class Atlas:
             site = self.raw(path, path, "out")
             count = self.record.count.get(path, 1) if self.record is not None else 1
             note = f"runs {count} times: name one as {path}#0" if count > 1 else ""
+            if attends(self.record, path):
+                note = f"{note}; attention pattern: {path}:pattern" if note else f"attention pattern: {path}:pattern"
             name = f"{path}:out" if path in self.structure.sites else path  # the canonical name wins, so the module needs another
             rows.append(SiteInfo(name, path, self.rows(site), site.kind, "", note, canonical=False))
         note = f"no shapes: {self.problem}" if self.record is None else f"shapes are for {self.record.example}"
@@ -201,8 +219,8 @@ class Atlas:
     def rows(self, site: Site) -> tuple[int, ...] | None:
         """Shape of a site's activations for the example, if it was seen."""
         shape = self._shape(site.path, site.port)
-        if shape is None:
-            return None
+        if shape is None or site.port == "pattern":
+            return shape
         empty = Tensor.new_empty(next(iter(self._root.parameters()), Tensor()), shape, device="meta")
         return tuple(site.layout.read(empty).shape)
 
