@@ -14,11 +14,11 @@ PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest -q -rs --durations=10 -n 2 --dis
 # pytest leaves with 5 when nothing was selected, which is no failure for a group that may be empty.
 EMPTY_IS_FINE = || { code=$$?; [ $$code -eq 5 ] && echo "$(1)" || exit $$code; }
 
-.PHONY: help setup pretrained demo test check lint format types layers fast slow studies docs api bench peers clean
+.PHONY: help setup pretrained demo test check lint format types layers fast slow studies docs api models-page bench peers clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## .venv with the package (editable), its console script, the extras for the demo, and the tools
 
@@ -77,6 +77,9 @@ docs: $(READY)  ## docs/_build/html; a warning is an error
 
 api: $(READY)  ## rewrites the snapshot of the public API that a test compares with
 	$(BIN)/python tests/arch/api.py > tests/arch/api.txt
+
+models-page: $(READY)  ## rewrites docs/models.md, the table of model families and sites, from what their tests see
+	$(ONE_THREAD) HF_HUB_OFFLINE=1 $(BIN)/python -m tests.families.page > docs/models.md.new && mv docs/models.md.new docs/models.md
 
 bench: $(READY)  ## every benchmark, into benchmarks/results/ (an hour; leave the machine alone)
 	$(BIN)/python -m benchmarks.run --all

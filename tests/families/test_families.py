@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,11 +14,14 @@ import inscape as ix
 from inscape.errors import SiteNotFoundError
 from inscape.models import Site
 from inscape.models.names import to_alias
+from inscape.models.values import Layout
 from tests.families.catalog import TRANSFORMER, families, first_of, model_of
 from tests.families.observed import canonical, captured, captured_first, drift, readable
+from tests.families.page import page, without_measurements
 from tests.unit.models.conftest import footprint, same_footprint
 
 NAMES = list(families())
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "models.md"
 
 
 @pytest.fixture(params=NAMES)
@@ -69,8 +74,8 @@ def _by_hand(name: str, run: Any) -> dict[str, Tensor]:
 
 
 def _rows(site: Site, value: Any) -> Tensor:
-    """The rows in what a hook was given, put together here and not by the library, except where the site is a slice of a module's output."""
-    if site.layout.columns is not None or site.layout.interleaved is not None or site.pick is not None:
+    """The rows in what a hook was given, put together here, not by the library, except where the site is a slice of an output."""
+    if replace(site.layout, time_first=False, channels_first=False) != Layout() or site.pick is not None:
         return site.read(value)[:1].flatten(0, -2).clone()
     while not isinstance(value, Tensor):
         parts = value.values() if isinstance(value, dict) or hasattr(value, "keys") else value
@@ -154,3 +159,7 @@ def test_transformer_lens_names_mean_the_same_sites(name):
 def test_the_catalog_asks_for_transformer_lens_names_where_blocks_are_plain():
     assert to_alias(TRANSFORMER[0]) == "blocks.1.hook_resid_pre"
     assert captured("GPT-2").complete
+
+
+def test_the_page_of_models_and_sites_is_what_these_tests_see():
+    assert without_measurements(page()) == without_measurements(PAGE.read_text()), "run: make models-page"

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
+import shutil
+import sys
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from inscape.cli.output import Json, UsageError, command_line, say
+
+# How each part of the drawing looks on a terminal; what is piped is plain.
+_STYLES = {"title": "bold", "branch": "bold", "guide": "dim", "shape": "cyan", "where": "dim", "missing": "yellow"}
+_WIDEST, _NARROWEST = 120, 60
 
 
 def sites(
@@ -15,56 +21,70 @@ def sites(
     /,
     *patterns: str,
     every: Annotated[bool, Parameter(name="--all", negative=())] = False,
+    modules: Annotated[bool, Parameter(name="--modules", negative=())] = False,
     revision: str | None = None,
     json: Json = False,
 ) -> int:
-    """List what can be read in a model: canonical names first, blocks that repeat on one line.
+    """Draw what can be read in a model as a tree: blocks that are alike share a branch, and what is missing says why.
 
     Args:
         model: Hugging Face id or folder.
-        patterns: show only names that match one of these globs.
-        every: one line for each site, modules included.
+        patterns: list the names that match one of these globs, in full.
+        every: draw each block.
+        modules: draw the modules by their path, too.
         revision: branch, tag or commit.
         json: print JSON.
     """
     from inscape.models import load
+    from inscape.models.site_tree import Node, draw
 
-    table = load(model, revision=revision).sites()
+    loaded = load(model, revision=revision)
+    table = loaded.sites()
     rows = [row for row in table if not patterns or any(_matches(row.name, pattern) for pattern in patterns)]
     if not rows:
         from inscape.errors import nearest
 
         raise UsageError(f"no site of {model} matches {' or '.join(patterns)}; nearest: {nearest(patterns[0], [r.name for r in table])}")
-    following = command_line("capture", model, "texts.txt", sites=_suggestion([row.name for row in rows if row.available]), to="runs/store")
-    text = "\n".join([table.title, *_lines(rows, every or bool(patterns)), table.note])
-    say(text, {"model": model, "sites": [_plain(row) for row in rows]}, following=following, as_json=json)
+    width = max(_NARROWEST, min(_WIDEST, shutil.get_terminal_size((_WIDEST, 24)).columns)) if sys.stdout.isatty() else _WIDEST
+    if patterns:
+        leaves = [Node(row.name, "×".join(map(str, row.shape or ())), row.path, row.note, row.available) for row in rows]
+        lines = [[(table.title, "title")], *draw(leaves, width=width), [(table.note, "note")]]
+    else:
+        lines = table._lines(every=every, modules=modules, width=width)
+        hidden = sum(not row.canonical for row in rows)
+        if hidden and hidden < len(rows) and not modules:
+            lines.append([(f"and {hidden} modules by their path: --modules", "note")])
+    shown = {"text": "texts.txt", "image": "images.csv", "audio": "sounds.csv"}.get(loaded.modality, "stimuli.parquet")
+    names = [row.name for row in rows if row.available]
+    following = command_line("capture", model, shown, sites=_suggestion(names), to="runs/store")
+    say(_text(lines), {"model": model, "sites": [_plain(row) for row in rows]}, following=following, as_json=json)
     return 0
 
 
-def _lines(rows: list[Any], every: bool) -> list[str]:
-    """Name, how many, shape and note; rows that differ only in their numbers share a line."""
-    groups: dict[str, list[Any]] = {}
-    for row in rows:
-        if every or row.canonical or not any(other.canonical for other in rows):
-            groups.setdefault(row.name if every else re.sub(r"(?<=\.)\d+(?=\.|$)|^\d+(?=\.|$)", "*", row.name), []).append(row)
-    cells: list[tuple[str, str, str, str]] = []
-    for name, members in groups.items():
-        shapes = list(dict.fromkeys("×".join(map(str, row.shape)) if row.shape else "–" for row in members))
-        count = f"× {len(members)}" if len(members) > 1 else ""
-        note = members[0].note if all(row.available for row in members) else f"not available: {members[0].note}"
-        cells.append((name if len(members) > 1 else members[0].name, count, shapes[0] if len(shapes) == 1 else "varies", note))
-    widths = [max(len(cell[i]) for cell in cells) for i in range(3)]
-    lines: list[str] = []
-    for cell in cells:
-        padded = [text.ljust(width) for text, width in zip(cell, widths, strict=False)]
-        lines.append("  ".join(["", *(part for part, width in zip(padded, widths, strict=True) if width), cell[3]]).rstrip())
-    hidden = len(rows) - sum(map(len, groups.values()))
-    return [*lines, *([f"  and {hidden} modules by their path: --all"] if hidden else [])]
+def _text(lines: list[Any]) -> str:
+    """The drawing, with colors on a terminal."""
+    from inscape.models.site_tree import plain
+
+    if not sys.stdout.isatty():
+        return plain(lines)
+    from io import StringIO
+
+    from rich.console import Console
+    from rich.text import Text
+
+    screen = Console(file=StringIO(), force_terminal=True, width=10_000, highlight=False)
+    with screen.capture() as drawn:
+        for line in lines:
+            screen.print(Text.assemble(*((text, _STYLES.get(style, "")) for text, style in line)))
+    return drawn.get().rstrip("\n")
 
 
 def _suggestion(names: list[str]) -> str:
     """The residual stream where there is one, else the last site that is listed."""
-    return "blocks.*.resid_post" if any(re.fullmatch(r"blocks\.\d+\.resid_post", name) for name in names) else names[-1] if names else "*"
+    for name in names:
+        if match := re.fullmatch(r"((?:\w+\.)?blocks)\.\d+\.resid_post", name):
+            return f"{match[1]}.*.resid_post"
+    return names[-1] if names else "*"
 
 
 def _matches(name: str, pattern: str) -> bool:

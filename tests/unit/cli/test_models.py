@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
@@ -29,21 +30,45 @@ def ids(tmp_path):
     return path
 
 
-def test_sites_shows_repeating_blocks_on_one_line(inscape, folder):
+def test_sites_draws_a_tree_in_which_blocks_that_are_alike_share_a_branch(inscape, folder):
     ran = inscape("sites", folder)
     assert ran.code == 0
-    lines = [line.split() for line in ran.out.splitlines()]
-    assert lines[0][:2] == ["sites", "of"]
-    assert ["blocks.*.resid_post", "×", "3", "2×6×16"] in lines
-    assert ["final_norm", "2×6×16"] in lines
-    assert any("modules by their path: --all" in line for line in ran.out.splitlines())
+    lines = ran.out.splitlines()
+    assert lines[0] == "sites of tiny gpt (gpt2, text)"
+    assert lines[1].split()[:3] == ["embed", "2×6×16", "transformer.h.0:in"]
+    assert lines[2].split() == ["blocks.0", "…", "2", "transformer.h.0", "…", "2"]
+    assert lines[12].split() == ["└──", "resid_post", "2×6×16", ":out"]
+    assert [line.split()[0] for line in lines[13:15]] == ["final_norm", "logits"]
+    assert "and 42 modules by their path: --modules" in lines
     assert ran.last == f"inscape capture '{folder}' texts.txt --sites 'blocks.*.resid_post' --to runs/store"
+    assert "\x1b" not in ran.out and max(map(len, lines[:-1])) <= 120
+
+
+def test_sites_expands_blocks_and_draws_modules_when_asked(inscape, folder):
+    every = inscape("sites", folder, "--all").out
+    assert [line.split()[0] for line in every.splitlines() if line.startswith("blocks.")] == [f"blocks.{i}" for i in range(3)]
+    modules = inscape("sites", folder, "--modules").out
+    assert "├── h.0 … 2" in modules and "c_fc" in modules and "--modules" not in modules
+
+
+def test_sites_in_colors_on_a_terminal_within_its_width(inscape, folder, monkeypatch):
+    plain = inscape("sites", folder).out
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    colored = inscape("sites", folder).out
+    assert "\x1b[" in colored and re.sub(r"\x1b\[[0-9;]*m", "", colored) == plain
+    monkeypatch.setenv("COLUMNS", "80")
+    narrow = re.sub(r"\x1b\[[0-9;]*m", "", inscape("sites", folder).out)
+    assert max(map(len, narrow.splitlines()[:-1])) <= 80
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[3" not in inscape("sites", folder).out
 
 
 def test_sites_by_pattern_in_full_and_as_json(inscape, folder):
     names = [line.split()[0] for line in inscape("sites", folder, "blocks.*.attn_out").out.splitlines()[1:4]]
     assert names == [f"blocks.{i}.attn_out" for i in range(3)]
-    assert "transformer.h.2.mlp.c_fc" in inscape("sites", folder, "--all").out
     content = json.loads(inscape("sites", folder, "logits", "--json").out)
     assert [site["name"] for site in content["sites"]] == ["logits"] and content["sites"][0]["shape"] == [2, 6, 50]
     ran = inscape("sites", folder, "blocks.*.attn_ot")
