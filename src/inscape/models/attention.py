@@ -158,10 +158,10 @@ class Watch(TorchFunctionMode):
         caught = self._add(Caught(OWN, (*batch, heads, query.shape[0], given_keys), lost=extra))
         if not self.values:
             return
-        weights = result[1]
+        weights: Any = result[1]
         if weights is None or given.get("average_attn_weights", True):
             # Asked for once more, now with the weights of every head; the first call, whose output goes on, is as it was.
-            again = {**given, "need_weights": True, "average_attn_weights": False, "training": False}
+            again: dict[str, Any] = {**given, "need_weights": True, "average_attn_weights": False, "training": False}
             with torch.no_grad(), torch._C.DisableTorchFunction():
                 weights = F.multi_head_attention_forward(**again)[1]
         caught.values = _wide(weights)[..., :given_keys]
@@ -199,7 +199,7 @@ def _wide(pattern: Tensor) -> Tensor:
 
 
 def _taken(x: Tensor, result: Tensor) -> int | None:
-    """How many last columns of a softmax's `result` [..., q, k] are missing from a factor of a product; `None` when it is another tensor."""
+    """How many last columns of a softmax's `result` [..., q, k] a factor of a product lacks; `None` when it is another tensor."""
     with torch._C.DisableTorchFunction():
         q, k = result.shape[-2:]
         if x.ndim < 2 or x.numel() == 0:
