@@ -9,7 +9,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from inscape.capturing.feeds import Batch, Feed, TextFeed
+from inscape.capturing.feeds import Batch, Places, Stream
+from inscape.capturing.patterns import Keys, PatternUnits, spread
 from inscape.capturing.positions import WORDS, PositionRule
 from inscape.capturing.reducers import Reducer
 from inscape.capturing.stimuli import Stimuli
@@ -48,33 +49,33 @@ class Picked:
         return mask.view(b, self.length)
 
 
-def pick_rows(batch: Batch, t: int, rule: PositionRule, feed: Feed, device: torch.device) -> Picked:
+def pick_rows(batch: Batch, t: int, rule: PositionRule, stream: Stream, device: torch.device) -> Picked:
     """Applies a rule to outputs with t positions."""
     b = len(batch.members)
-    real = batch.real(t)
+    places = batch.places[stream.tower]
+    real = places.real(t)
     if real is None and rule.simple:
         counts = np.full(b, t, np.int64)
         return Picked(t, None, torch.arange(b, device=device).repeat_interleave(t), counts, np.tile(np.arange(t), b))
     if rule.special == "keep" and isinstance(rule.tokens, str) and rule.tokens in WORDS:
-        return _pick_by_word(batch, t, rule.tokens, real, device)
+        return _pick_by_word(b, t, rule.tokens, places, device)
     parts: list[np.ndarray] = []
     flat: list[np.ndarray] = []
     for i, where in enumerate(batch.members):
         length = t if real is None else int(real[i])
-        ids = feed.ids(int(where)) if isinstance(feed, TextFeed) else None
-        chosen = rule.pick(int(where), length, feed.special(int(where), length), ids)
+        chosen = rule.pick(int(where), length, stream.special(int(where), length), stream.ids(int(where)))
         parts.append(chosen)
-        flat.append(chosen + (i * t + (t - length if batch.left else 0)))
+        flat.append(chosen + (i * t + (t - length if places.left else 0)))
     counts = np.fromiter((len(part) for part in parts), np.int64, b)
     owner = torch.from_numpy(np.repeat(np.arange(b), counts))
     return Picked(t, torch.from_numpy(np.concatenate(flat)).to(device), owner.to(device), counts, np.concatenate(parts))
 
 
-def _pick_by_word(batch: Batch, t: int, word: str, real: np.ndarray | None, device: torch.device) -> Picked:
+def _pick_by_word(b: int, t: int, word: str, places: Places, device: torch.device) -> Picked:
     """The usual rules for all stimuli of a batch at once."""
-    b = len(batch.members)
+    real = places.real(t)
     lengths = np.full(b, t, np.int64) if real is None else real
-    starts = np.arange(b) * t + (t - lengths if batch.left else 0)
+    starts = np.arange(b) * t + (t - lengths if places.left else 0)
     if word in ("last", "first"):
         counts, positions = np.ones(b, np.int64), lengths - 1 if word == "last" else np.zeros(b, np.int64)
         flat, owner = starts + positions, np.arange(b)
@@ -87,13 +88,16 @@ def _pick_by_word(batch: Batch, t: int, word: str, real: np.ndarray | None, devi
 
 @dataclass
 class Output:
-    """One site of the store: where it is read, how it is reduced, and the rows it has collected for the current shard."""
+    """One site of the store: where it is read, what its positions are, how it is reduced, and the rows it has for the current shard."""
 
     name: str
     site: str
     reducer: Reducer | None
     spec: SiteSpec
     wide: torch.dtype
+    stream: Stream
+    t: int = 0  # positions in the probe; 0 for one vector per stimulus
+    pattern: PatternUnits | None = None  # of an attention pattern
     chunks: list[Tensor] = field(default_factory=list[Tensor])
     simple: bool = False  # chosen positions as they are: neither reduced nor averaged
 
@@ -101,10 +105,10 @@ class Output:
 class Collector:
     """The reader that the hooks call: per site and batch it copies the chosen rows, and keeps which ones they were."""
 
-    def __init__(self, outputs: list[Output], rule: PositionRule, whole: PositionRule, feed: Feed) -> None:
+    def __init__(self, outputs: list[Output], rule: PositionRule, whole: PositionRule) -> None:
         self.outputs = outputs
-        self.flagged: set[str] = set()
-        self.rule, self.whole, self.feed = rule, whole, feed
+        self.rule, self.whole = rule, whole
+        self._of_row_set = {output.spec.row_set: output for output in outputs}
         self._by_site: dict[str, list[Output]] = {}
         for output in outputs:
             output.simple = output.reducer is None and not rule.pooled
@@ -157,6 +161,9 @@ class Collector:
         if batch is None:  # the model was called between two batches, by somebody else
             return
         for output in self._by_site[site]:
+            if output.pattern is not None:
+                output.chunks.append(self._of_pattern(output, output.pattern, x, batch))
+                continue
             rows = self._picked.get(output.spec.row_set)
             if output.simple and x.ndim == 3 and rows is not None and rows.length == x.shape[1] and rows.fits(x):
                 output.chunks.append(x.reshape(-1, x.shape[-1]).index_select(0, rows.flat))  # pyright: ignore[reportArgumentType]  (fits says it is there)
@@ -166,25 +173,50 @@ class Collector:
                 continue
             reducer = output.reducer
             if reducer is None and not self.rule.pooled:
-                rows = self._pick(output.spec.row_set, x, self.rule)
+                rows = self._pick(output.spec.row_set, x, self.rule, output.stream)
                 flat = x.reshape(-1, x.shape[-1])
                 # index_select copies; a view would keep the whole activation, and a later layer may write into it.
                 output.chunks.append(flat.clone() if rows.flat is None else flat.index_select(0, rows.flat))
             elif reducer is None:
-                rows = self._pick(f"mean {x.shape[1]}", x, self.rule)
+                rows = self._pick(f"{output.stream.prefix}mean {x.shape[1]}", x, self.rule, output.stream)
                 output.chunks.append(_means(x, rows))
             else:
-                rows = self._pick(f"whole {x.shape[1]}", x, self.whole)
-                if int(rows.counts.min()) < reducer.minimum:
-                    name = self.whole.name(int(batch.members[int(rows.counts.argmin())]))
-                    raise StimuliError(f"{reducer.name} needs {reducer.minimum} tokens; stimulus {name!r} has {int(rows.counts.min())}")
-                output.chunks.append(reducer(x, rows.mask(len(batch.members))))
+                output.chunks.append(reducer(x, self._mask(reducer, x, output, batch)))
 
-    def _pick(self, key: str, x: Tensor, rule: PositionRule) -> Picked:
+    def _mask(self, reducer: Reducer, x: Tensor, output: Output, batch: Batch) -> Tensor:
+        """[b, t]: the positions that a reducer of `x` [b, t, …] takes."""
+        rows = self._pick(f"{output.stream.prefix}whole {x.shape[1]}", x, self.whole, output.stream)
+        if int(rows.counts.min()) < reducer.minimum:
+            name = self.whole.name(int(batch.members[int(rows.counts.argmin())]))
+            raise StimuliError(f"{reducer.name} needs {reducer.minimum} tokens; stimulus {name!r} has {int(rows.counts.min())}")
+        return rows.mask(len(batch.members))
+
+    def _of_pattern(self, output: Output, units: PatternUnits, x: Tensor, batch: Batch) -> Tensor:
+        """What an attention pattern [b, heads, q, k] gives: its reducer's values, or rows with a unit for each head and key."""
+        places = batch.places[units.tower]
+        b, k = x.shape[0], x.shape[3]
+        keys = Keys.of(b, k, places.real(k), places.left, x.device)
+        by_query = x.transpose(1, 2)
+        if output.reducer is not None:
+            if output.reducer.square and x.shape[2] != k:
+                raise StimuliError(
+                    f"{output.name!r} compares places of queries and keys, but this attention has {x.shape[2]} queries and {k} keys, "
+                    "which are not the same tokens; ask for 'entropy' or 'sink_share'"
+                )
+            return output.reducer.of_pattern(x, self._mask(output.reducer, by_query, output, batch), keys.mask())
+        if self.rule.pooled:
+            rows = self._pick(f"{output.stream.prefix}mean {x.shape[2]}", by_query, self.rule, output.stream)
+            chosen, owner = _means(by_query.flatten(2), rows).unflatten(1, (-1, k)), torch.arange(b, device=x.device)
+        else:
+            rows = self._pick(output.spec.row_set, by_query, self.rule, output.stream)
+            chosen, owner = by_query.flatten(0, 1) if rows.flat is None else by_query[rows.owner, rows.flat % x.shape[2]], rows.owner
+        return spread(chosen, owner, keys, units.keys)
+
+    def _pick(self, key: str, x: Tensor, rule: PositionRule, stream: Stream) -> Picked:
         picked = self._picked.get(key)
         if picked is None:
             assert self._batch is not None
-            picked = self._picked[key] = pick_rows(self._batch, x.shape[1], rule, self.feed, x.device)
+            picked = self._picked[key] = pick_rows(self._batch, x.shape[1], rule, stream, x.device)
         if picked.owner.device != x.device:  # a model spread over several devices
             place = f"{key} on {x.device}"
             if place not in self._picked:
@@ -237,27 +269,11 @@ class Collector:
         if row_set != "stimulus":
             if kind == "stimulus":
                 columns["token_position"] = pa.array(positions, pa.int32())
-            columns.update(self._token_columns(members, positions, row_set))
+            output = self._of_row_set[row_set]
+            columns.update(output.stream.columns(members, positions, output.t))
         for name in stimuli.varying:
             columns[name] = stimuli.presented.column(name).take(pa.array(members)).combine_chunks()
         return pa.table(columns)
-
-    def _token_columns(self, members: np.ndarray, positions: np.ndarray, row_set: str) -> dict[str, pa.Array]:
-        feed = self.feed
-        if isinstance(feed, TextFeed):
-            if not row_set.startswith(("token", "last", "first", "at")):
-                return {}
-            at = feed.encoded.offsets[members] + positions
-            ids = feed.encoded.ids[at]
-            columns = {"token_id": pa.array(ids, pa.int32())}
-            if feed.spell is not None:
-                unique, inverse = np.unique(ids, return_inverse=True)
-                columns["token"] = pa.array(feed.spell(unique.tolist()), pa.string()).take(pa.array(inverse))
-                columns["special"] = pa.array(feed.encoded.special[at])
-            return columns
-        if row_set not in self.flagged:
-            return {}
-        return {"special": pa.array(positions < feed.prefix)}
 
 
 def _means(x: Tensor, rows: Picked) -> Tensor:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from inscape.capturing.collect import Output
-from inscape.capturing.feeds import ArrayFeed, Batch, Feed, TextFeed, describe_shapes
+from inscape.capturing.feeds import Batch, Feed, GridStream, Stream, describe_shapes
+from inscape.capturing.patterns import PatternUnits
 from inscape.capturing.positions import PositionRule
-from inscape.capturing.reducers import Reducer, get
+from inscape.capturing.reducers import Reducer, get, names
 from inscape.errors import SiteNotFoundError, StimuliError
 from inscape.models import Model, Site
 from inscape.store.manifest import SiteSpec
@@ -44,6 +46,14 @@ def wanted_sites(model: Model, sites: str | Site | Sequence[str | Site]) -> list
         reducer = get(suffix) if suffix else None
         for site in model.resolve(base):
             wanted = Wanted(site, reducer)
+            if reducer is not None and reducer.attention != (site.port == "pattern"):
+                reads, kind = ("attention patterns", "an attention pattern") if reducer.attention else ("activations", "activations")
+                others = ", ".join(map(repr, names(attention=site.port == "pattern")))
+                holds = "an attention pattern" if site.port == "pattern" else "activations"
+                raise SiteNotFoundError(
+                    f"{wanted.name!r}: reducer {reducer.name!r} reads {reads}, and site {site.name!r} holds {holds}; "
+                    f"reducers of {kind if False else holds}: {others}"
+                )
             found.setdefault(wanted.name, wanted)
     if not found:
         raise SiteNotFoundError("no site was asked for; name at least one, for instance sites='blocks.*.resid_post'")
@@ -76,7 +86,12 @@ def run_probe(model: Model, feed: Feed, wanted: list[Wanted], *, trunk_only: boo
                 f"site {name!r} {times} in a forward over {describe_shapes(batch.inputs)}, so it gives no rows to store"
             )
         x = values[0]
-        if x.ndim not in (2, 3) or x.shape[0] != 2:
+        if x.ndim == 4 and x.shape[0] == 2 and not _alike(x):
+            raise SiteNotFoundError(
+                f"site {name!r} gives two different attention patterns (shape {list(x.shape)}) for two copies of one stimulus, so heads "
+                "and stimuli lie in an order that cannot be told; choose the module that mixes the values itself"
+            )
+        if x.ndim not in (2, 3, 4) or x.shape[0] != 2:
             raise SiteNotFoundError(
                 f"site {name!r} gives shape {list(x.shape)} for a batch of 2 stimuli; expected [2, d] or [2, t, d]. "
                 "Its rows cannot be assigned to stimuli: choose a site around it"
@@ -85,85 +100,117 @@ def run_probe(model: Model, feed: Feed, wanted: list[Wanted], *, trunk_only: boo
 
 
 def plan_outputs(
-    wanted: list[Wanted], probed: dict[str, Tensor], rule: PositionRule, feed: Feed, dtype: torch.dtype | None, length: int
-) -> tuple[list[Output], set[str]]:
-    """The store's sites with their row sets and dtypes, and the row sets that have class tokens in front.
-
-    `length` is that of the probe: what its stimulus gives at sites of one position per token.
-    """
-    lengths = list(dict.fromkeys(x.shape[1] for x in probed.values() if x.ndim == 3))
+    wanted: list[Wanted], probed: dict[str, Tensor], rule: PositionRule, feed: Feed, dtype: torch.dtype | None, batch: Batch
+) -> list[Output]:
+    """The store's sites with their row sets and dtypes; `batch` is what the probe read."""
+    lengths: dict[str, set[int]] = {}
+    for item in wanted:
+        t = _positions(probed[item.site.name])
+        if t:
+            lengths.setdefault(feed.stream(item.site).tower, set()).add(t)
     outputs: list[Output] = []
-    flagged: set[str] = set()
     word = rule.tokens if isinstance(rule.tokens, str) and rule.tokens in ("last", "first") else "at"
     for item in wanted:
         x = probed[item.site.name]
+        stream = feed.stream(item.site)
+        t = _positions(x)
+        units = _units_of_pattern(x, item.site, feed, batch) if item.site.port == "pattern" else None
         wide = x.dtype if x.dtype == torch.float64 else torch.float32
         if item.reducer is not None:
-            if x.ndim != 3:
+            if not t:
                 raise SiteNotFoundError(
                     f"{item.name!r}: reducer {item.reducer.name!r} takes sequences [t, d]; "
                     f"site {item.site.name!r} gives one vector per stimulus"
                 )
             # A reducer's value may be as large as it likes; it costs little, so it is never narrowed.
-            outputs.append(Output(item.name, item.site.name, item.reducer, SiteSpec("stimulus", item.reducer.width, wide), wide))
+            spec = SiteSpec("stimulus", item.reducer.width if units is None else units.heads, wide)
+            outputs.append(Output(item.name, item.site.name, item.reducer, spec, wide, stream, t, units))
             continue
-        if x.ndim == 2 or rule.pooled:
+        if not t or rule.pooled:
             row_set, kind = "stimulus", "stimulus"
         else:
-            row_set, kind = (str(word), "stimulus") if rule.one_row else (feed.row_kind, feed.row_kind)
-            if isinstance(feed, TextFeed) and x.shape[1] != length:  # latents: positions, but no tokens
-                row_set, kind = f"position-{x.shape[1]}", kind if rule.one_row else "position"
-            elif len(lengths) > 1 and not isinstance(feed, TextFeed):  # sites of different length cannot share an index
-                row_set = f"{row_set}-{x.shape[1]}"
-            if isinstance(feed, ArrayFeed) and feed.prefix and x.shape[1] == feed.prefixed:
-                flagged.add(row_set)
-        outputs.append(
-            Output(item.name, item.site.name, None, SiteSpec(row_set, x.shape[2 if x.ndim == 3 else 1], dtype or x.dtype, kind), x.dtype)
-        )
-    return outputs, flagged
+            base, kind = (str(word), "stimulus") if rule.one_row else (stream.kind, stream.kind)
+            if not stream.fits(t, batch.places[stream.tower].length):  # latents: positions, but no tokens
+                stream = Stream("position", stream.tower)
+                base, kind = f"position-{t}", kind if rule.one_row else "position"
+            elif len(lengths[stream.tower]) > 1 and stream.lengths is None:  # sites of different length cannot share an index
+                base = f"{base}-{t}"
+            row_set = stream.prefix + base
+        spec = SiteSpec(row_set, x.shape[-1] if units is None else units.heads * units.keys, dtype or x.dtype, kind)
+        outputs.append(Output(item.name, item.site.name, None, spec, x.dtype, stream, t, units))
+    return outputs
 
 
-def find_prefix(model: Model, feed: Feed, probed: dict[str, Tensor], batch: Batch) -> None:
+def _positions(x: Tensor) -> int:
+    """Positions of an output (queries of an attention pattern); 0 for one vector per stimulus."""
+    return x.shape[1] if x.ndim == 3 else x.shape[2] if x.ndim == 4 else 0
+
+
+def _alike(pattern: Tensor) -> bool:
+    return bool(torch.allclose(pattern[0], pattern[1], rtol=1e-2, atol=1e-2, equal_nan=True))
+
+
+def _units_of_pattern(x: Tensor, site: Site, feed: Feed, batch: Batch) -> PatternUnits:
+    """Heads and keys of a pattern [b, heads, q, k] that the probe saw."""
+    own = feed.stream(site)
+    k = x.shape[3]
+    # Self-attention, unless only another stack has as many positions as there are keys.
+    streams = [own, *(stream for stream in feed.streams.values() if stream is not own)]
+    keyed = next((stream for stream in streams if batch.places[stream.tower].length == k), own)
+    if x.shape[2] != k and keyed is own and keyed.lengths is not None:
+        keyed = next((stream for stream in streams[1:] if batch.places[stream.tower].length in (0, k)), own)
+    known = keyed.lengths if batch.places[keyed.tower].length == k else None
+    return PatternUnits(x.shape[1], k if known is None else int(known.max()), keyed.tower)
+
+
+def find_prefix(model: Model, feed: Feed, wanted: list[Wanted], probed: dict[str, Tensor], batch: Batch) -> None:
     """Notes how many class and register tokens stand in front of the patches of an image model."""
-    patch = getattr(model.config, "patch_size", None)
-    pixels = next(iter(batch.inputs.values()))
-    if not isinstance(feed, ArrayFeed) or feed.row_kind != "patch" or not isinstance(patch, int) or pixels.ndim != 4:
+    patch = getattr(getattr(model.config, "vision_config", None) or model.config, "patch_size", None)
+    pixels = next((x for x in batch.inputs.values() if isinstance(x, Tensor) and x.ndim == 4), None)
+    if not isinstance(patch, int) or pixels is None:
         return
     patches = (pixels.shape[2] // patch) * (pixels.shape[3] // patch)
-    extra = [x.shape[1] - patches for x in probed.values() if x.ndim == 3 and 0 < x.shape[1] - patches <= 16]
-    if extra:
-        feed.prefix, feed.prefixed = extra[0], extra[0] + patches
+    for stream in feed.streams.values():
+        if isinstance(stream, GridStream) and stream.kind == "patch":
+            stream.find(patches, [t for w in wanted if (t := _positions(probed[w.site.name])) and feed.stream(w.site) is stream])
 
 
-def count_rows(feed: Feed, rule: PositionRule, n: int, probed: dict[str, Tensor]) -> float:
-    """Rows of the sequence sites over all stimuli: exact for texts, from the probe's length otherwise."""
-    if rule.one_row or rule.pooled:
+def count_rows(output: Output, rule: PositionRule, n: int) -> float:
+    """Rows of a site over all stimuli: exact for texts, from the probe's length otherwise."""
+    if output.spec.kind == "stimulus":
         return n
-    if not isinstance(feed, TextFeed):
-        return n * max((x.shape[1] for x in probed.values() if x.ndim == 3), default=1)
+    lengths = output.stream.lengths
+    if lengths is None:
+        return n * max(1, output.t)
     if rule.simple:
-        return int(feed.encoded.offsets[-1])
-    return sum(len(rule.pick(i, int(length), feed.special(i, int(length)), feed.ids(i))) for i, length in enumerate(feed.encoded.lengths))
+        return int(lengths.sum())
+    return sum(len(row) for row in _picks(output.stream, rule))
 
 
 def digest_of_picks(feed: Feed, rule: PositionRule) -> str | None:
     """A hash of the positions that a function chooses in texts: its code alone does not tell what it closes over."""
-    if not isinstance(feed, TextFeed):
-        return None
-    digest = hashlib.sha256()
-    for i, length in enumerate(feed.encoded.lengths):
-        digest.update(rule.pick(i, int(length), feed.special(i, int(length)), feed.ids(i)).tobytes())
-    return digest.hexdigest()
+    digest, known = hashlib.sha256(), False
+    for stream in feed.streams.values():
+        for row in _picks(stream, rule):
+            digest.update(row.tobytes())
+            known = True
+    return digest.hexdigest() if known else None
 
 
-def check_texts(feed: Feed, rule: PositionRule, need: int = 1, what: str = "") -> None:
+def check_texts(streams: Iterable[Stream], rule: PositionRule, need: int = 1, what: str = "") -> None:
     """Finds, before anything runs, the texts that a rule leaves without a row, or with fewer than `what` needs."""
-    if not isinstance(feed, TextFeed):
-        return
     words = isinstance(rule.tokens, str) and rule.tokens in ("last", "first", "mean", "all")
-    if words and rule.special == "keep" and need <= int(feed.encoded.lengths.min()):
-        return
-    for i, length in enumerate(feed.encoded.lengths):
-        picked = rule.pick(i, int(length), feed.special(i, int(length)), feed.ids(i))
-        if len(picked) < need:
-            raise StimuliError(f"{what} needs {need} tokens; stimulus {rule.name(i)!r} has {len(picked)}. Drop it or choose other sites")
+    for stream in streams:
+        if stream.lengths is None or (words and rule.special == "keep" and need <= int(stream.lengths.min())):
+            continue
+        for i, picked in enumerate(_picks(stream, rule)):
+            if len(picked) < need:
+                raise StimuliError(
+                    f"{what} needs {need} tokens; stimulus {rule.name(i)!r} has {len(picked)}. Drop it or choose other sites"
+                )
+
+
+def _picks(stream: Stream, rule: PositionRule) -> Iterator[np.ndarray]:
+    """The positions that a rule chooses in each stimulus, where the lengths are known before the run."""
+    for i, length in enumerate(() if stream.lengths is None else stream.lengths):
+        yield rule.pick(i, int(length), stream.special(i, int(length)), stream.ids(i))

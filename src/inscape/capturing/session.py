@@ -13,7 +13,7 @@ from torch import Tensor
 
 from inscape.capturing.batches import Limits, batches, shard_size, shards
 from inscape.capturing.collect import Collector, Output
-from inscape.capturing.feeds import ArrayFeed, Feed, feed_for
+from inscape.capturing.feeds import Feed, feed_for
 from inscape.capturing.fidelity import measure_drift
 from inscape.capturing.guard import PrecisionGuard
 from inscape.capturing.positions import PositionRule
@@ -74,27 +74,24 @@ class Session:
             model.atlas(move(probe, model.device, model.dtype))  # nothing else says what such a module reads
         wanted = wanted_sites(model, sites)
         self.trunk_only = model.has_trunk and not any(w.site.needs_logits for w in wanted)
-        check_texts(self.feed, self.rule)
+        streams = list({id(stream): stream for stream in (self.feed.stream(w.site) for w in wanted)}.values())
+        check_texts(streams, self.rule)
         reducers = [w.reducer for w in wanted if w.reducer is not None]
         if reducers:
             neediest = max(reducers, key=lambda r: r.minimum)
-            check_texts(self.feed, self._whole, neediest.minimum, neediest.name)
+            check_texts(streams, self._whole, neediest.minimum, neediest.name)
         probed = run_probe(model, self.feed, wanted, trunk_only=self.trunk_only)
-        find_prefix(model, self.feed, probed, probe)
-        if settings.special != "keep" and isinstance(self.feed, ArrayFeed) and not self.feed.prefix:
+        find_prefix(model, self.feed, wanted, probed, probe)
+        if settings.special != "keep" and not any(stream.marks_special for stream in streams):
             raise StimuliError(f"special={settings.special!r} has nothing to leave out: {model.name} has no class token")
         self._auto = settings.dtype == "auto"
-        self.outputs, flagged = plan_outputs(
-            wanted, probed, self.rule, self.feed, None if self._auto else _dtype(settings.dtype), probe.length
-        )
-        self.collector = Collector(self.outputs, self.rule, self._whole, self.feed)
-        self.collector.flagged = flagged
+        self.outputs = plan_outputs(wanted, probed, self.rule, self.feed, None if self._auto else _dtype(settings.dtype), probe)
+        self.collector = Collector(self.outputs, self.rule, self._whole)
         self._sites = list({w.site.name: w.site for w in wanted}.values())
         self._guard = PrecisionGuard()
         self._held: tuple[int, dict[str, Tensor], ShardRows] | None = None
         self.halvings: list[dict[str, int]] = []
-        sequence = count_rows(self.feed, self.rule, len(stimuli), probed)
-        per = [sequence if o.spec.kind != "stimulus" else len(stimuli) for o in self.outputs]
+        per = [count_rows(output, self.rule, len(stimuli)) for output in self.outputs]
         wide = sum(count * o.spec.d * o.wide.itemsize for count, o in zip(per, self.outputs, strict=True))
         self.bytes = sum(count * o.spec.d * o.spec.torch_dtype.itemsize for count, o in zip(per, self.outputs, strict=True))
         if settings.shard_stimuli is not None and settings.shard_stimuli < 1:

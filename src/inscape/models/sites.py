@@ -37,6 +37,7 @@ class Site:
         heads: number of attention heads that the units are made of, where there are any.
         in_place: a new value is copied into the tensor itself, because the residual branch holds on to it.
         note: what must be known to read the numbers, such as "before rotary".
+        tower: the stack it belongs to in a model of several ("encoder", "decoder", "vision", "text"); "" for the main or only one.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Site:
     heads: int | None = None
     in_place: bool = False
     note: str = ""
+    tower: str = ""
 
     def _pick(self, value: Any) -> Pick:
         pick = self.pick if self.pick is not None else locate(value)

@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 from inscape.capturing.feeds.array import ArrayFeed, as_picture
-from inscape.capturing.feeds.batch import Batch, describe_shapes
-from inscape.capturing.feeds.choose import Feed, feed_for
+from inscape.capturing.feeds.batch import Batch, Feed, Places, describe_shapes
+from inscape.capturing.feeds.choose import feed_for
+from inscape.capturing.feeds.stream import GridStream, Stream, TokenStream
 from inscape.capturing.feeds.text import TextFeed
 
-__all__ = ["ArrayFeed", "Batch", "Feed", "TextFeed", "as_picture", "describe_shapes", "feed_for"]
+__all__ = [
+    "ArrayFeed",
+    "Batch",
+    "Feed",
+    "GridStream",
+    "Places",
+    "Stream",
+    "TextFeed",
+    "TokenStream",
+    "as_picture",
+    "describe_shapes",
+    "feed_for",
+]

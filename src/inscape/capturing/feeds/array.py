@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from inscape.capturing.batches import Limits
-from inscape.capturing.feeds.batch import Batch, main_input
+from inscape.capturing.feeds.batch import Batch, Feed, Places, main_input
+from inscape.capturing.feeds.stream import GridStream
 from inscape.capturing.stimuli import Stimuli
 from inscape.errors import StimuliError
 from inscape.models import Model
@@ -20,32 +21,33 @@ ARRAY_LIMITS = Limits(10**9, 32)
 
 
 @dataclass
-class ArrayFeed:
+class ArrayFeed(Feed):
     """Images, sounds and plain arrays: one tensor per stimulus; different shapes share a batch only where the model takes a mask."""
 
     stimuli: Stimuli
     main: str
     prepare: Callable[[int], Tensor]
-    row_kind: str
+    kind: str
     pads: bool = False
     time_first: bool = False
     frames: Callable[[np.ndarray], np.ndarray] | None = None
-    prefix: int = 0  # class and register tokens in front of the patches,
-    prefixed: int = -1  # in outputs of this many positions
     default_tokens: str = "mean"
     note: dict[str, Any] = field(default_factory=dict[str, Any])
     limits: Limits = ARRAY_LIMITS
     _loaded: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
 
+    def __post_init__(self) -> None:
+        self.streams = {"": GridStream(self.kind)}
+
     def load(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        """Makes the stimuli [start, stop) ready; returns their lengths, and groups of which only members may share a batch."""
+        """Prepares the stimuli; what has another shape shares no batch, except for sounds that the model takes padded."""
         self._loaded = {where: self.prepare(where) for where in range(start, stop)}
         shapes = [tuple(x.shape) for x in self._loaded.values()]
         if self.pads:
             return np.array([shape[0] for shape in shapes], np.int64), np.zeros(len(shapes), np.int64)
         codes = {shape: code for code, shape in enumerate(sorted(set(shapes)))}
         # A long sound counts by its samples; images and feature arrays each count as one.
-        lengths = [shape[0] if self.row_kind == "frame" and len(shape) == 1 else 1 for shape in shapes]
+        lengths = [shape[0] if self.kind == "frame" and len(shape) == 1 else 1 for shape in shapes]
         return np.array(lengths, np.int64), np.array([codes[shape] for shape in shapes], np.int64)
 
     def collate(self, members: np.ndarray) -> Batch:
@@ -53,14 +55,14 @@ class ArrayFeed:
         return self._batch(members, [self._loaded[int(m)] for m in members])
 
     def probe(self) -> Batch:
-        """Two copies of the start of one stimulus: enough to see the shapes."""
+        """Two copies of the first stimulus."""
         first = self.prepare(0)
         return self._batch(np.array([0, 0]), [first, first])
 
     def _batch(self, members: np.ndarray, rows: list[Tensor]) -> Batch:
         if not self.pads:
             stacked = torch.stack(rows, dim=1 if self.time_first else 0)
-            return Batch(members, {self.main: stacked}, 1, lambda t: None)
+            return Batch(members, {self.main: stacked}, {"": Places()})
         lengths = np.array([len(row) for row in rows], np.int64)
         width = int(lengths.max())
         waves = torch.zeros(len(rows), width, dtype=rows[0].dtype)
@@ -81,18 +83,10 @@ class ArrayFeed:
                 )
             return frames
 
-        return Batch(members, {self.main: waves, "attention_mask": mask}, width, real)
-
-    def special(self, where: int, length: int) -> np.ndarray | None:
-        """Which of the `length` positions of a stimulus are special tokens, or None when none is."""
-        if not self.prefix or length != self.prefixed:
-            return None
-        marks = np.zeros(length, bool)
-        marks[: self.prefix] = True
-        return marks
+        return Batch(members, {self.main: waves, "attention_mask": mask}, {"": Places(real)})
 
     def describe(self) -> dict[str, Any]:
-        """What the manifest records about the inputs."""
+        """Under which argument the model reads them, and how they were prepared."""
         return {"input": self.stimuli.kind, "argument": self.main, "mixes_lengths": self.pads, **self.note}
 
 

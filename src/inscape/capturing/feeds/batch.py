@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +11,34 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from inscape.capturing.batches import Limits
+from inscape.capturing.feeds.stream import Stream
 from inscape.capturing.stimuli import Stimuli
 from inscape.errors import StimuliError
-from inscape.models import Model
+from inscape.models import Model, Site
 
 # Positions of a tensor with t of them: how many are real for each stimulus of the batch (None: all of them).
 Real = Callable[[int], np.ndarray | None]
+
+
+def all_real(t: int) -> np.ndarray | None:
+    """Nothing is padded."""
+    return None
+
+
+@dataclass(frozen=True)
+class Places:
+    """Which positions of one stream are real in one batch.
+
+    Attributes:
+        real: for an output with t positions, the number of real ones per stimulus, or None when all are.
+        left: padding stands on the left, so that real positions are the last ones.
+        length: positions of the padded batch, where the stream knows them.
+    """
+
+    real: Real = all_real
+    left: bool = False
+    length: int = 0
 
 
 @dataclass(frozen=True)
@@ -25,21 +48,53 @@ class Batch:
     Attributes:
         members: positions in the stimuli, one per row of the batch.
         inputs: keyword arguments of the forward.
-        length: of the padded batch, in the unit of the batching (tokens, samples).
-        real: for an output with t positions, the number of real ones per stimulus, or None when all are.
-        left: padding stands on the left, so that real positions are the last ones.
+        places: by the tower of the stream.
     """
 
     members: np.ndarray
     inputs: dict[str, Any]
-    length: int
-    real: Real
-    left: bool = False
+    places: dict[str, Places]
+
+
+class Feed(ABC):
+    """Stimuli as a model's inputs, batch by batch.
+
+    Attributes:
+        streams: what stands at the positions of each stack, by its tower ("" for the main or only one).
+        pads: stimuli of different length share a batch.
+        default_tokens: the rule where the user gives none.
+        limits: the most that a batch holds unless the user says otherwise.
+    """
+
+    streams: dict[str, Stream]
+    pads: bool
+    default_tokens: str
+    limits: Limits
+
+    def stream(self, site: Site) -> Stream:
+        """What stands at the positions of a site."""
+        return self.streams.get(site.tower) or self.streams.get("") or next(iter(self.streams.values()))
+
+    @abstractmethod
+    def load(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """Makes the stimuli [start, stop) ready; returns their lengths, and groups of which only members may share a batch."""
+
+    @abstractmethod
+    def collate(self, members: np.ndarray) -> Batch:
+        """One batch of loaded stimuli."""
+
+    @abstractmethod
+    def probe(self) -> Batch:
+        """Two copies of one stimulus, as short as may be: enough to see the shapes."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """What the manifest records about the inputs."""
 
 
 def forward_names(module: Any) -> list[str]:
     """The parameter names of a module's forward, in order."""
-    parameters = inspect.signature(module.forward).parameters.values()
+    parameters = inspect.signature(core(module).forward).parameters.values()
     return [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from inscape.capturing.feeds.array import ArrayFeed, tensor_feed
-from inscape.capturing.feeds.batch import forward_names
+from inscape.capturing.feeds.array import tensor_feed
+from inscape.capturing.feeds.batch import Feed, forward_names
 from inscape.capturing.feeds.image import image_feed
 from inscape.capturing.feeds.sound import sound_feed
-from inscape.capturing.feeds.text import TextFeed, text_feed
+from inscape.capturing.feeds.text import text_feed
 from inscape.capturing.stimuli import Stimuli
 from inscape.errors import StimuliError
 from inscape.models import Model
-
-Feed = TextFeed | ArrayFeed
+from inscape.models.companions import own_tokenizer
 
 
 def feed_for(model: Model, stimuli: Stimuli, *, max_length: int | None, special: str, padding_side: str) -> Feed:
@@ -22,6 +21,8 @@ def feed_for(model: Model, stimuli: Stimuli, *, max_length: int | None, special:
     """
     if padding_side not in ("right", "left"):
         raise StimuliError(f"padding_side={padding_side!r} is unknown; expected 'right' or 'left'")
+    if stimuli.kind in ("text", "chat") and model.tokenizer is None:
+        model.tokenizer = own_tokenizer(model)
     names = forward_names(model.module)
     custom = model.forward is not None
     modality = str(model.modality)
