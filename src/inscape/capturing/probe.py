@@ -47,12 +47,11 @@ def wanted_sites(model: Model, sites: str | Site | Sequence[str | Site]) -> list
         for site in model.resolve(base):
             wanted = Wanted(site, reducer)
             if reducer is not None and reducer.attention != (site.port == "pattern"):
-                reads, kind = ("attention patterns", "an attention pattern") if reducer.attention else ("activations", "activations")
-                others = ", ".join(map(repr, names(attention=site.port == "pattern")))
-                holds = "an attention pattern" if site.port == "pattern" else "activations"
+                reads, holds = ("attention patterns", "activations") if reducer.attention else ("activations", "an attention pattern")
+                others = ", ".join(map(repr, names(attention=not reducer.attention)))
                 raise SiteNotFoundError(
                     f"{wanted.name!r}: reducer {reducer.name!r} reads {reads}, and site {site.name!r} holds {holds}; "
-                    f"reducers of {kind if False else holds}: {others}"
+                    f"reducers of that are {others}"
                 )
             found.setdefault(wanted.name, wanted)
     if not found:
@@ -152,13 +151,10 @@ def _alike(pattern: Tensor) -> bool:
 
 def _units_of_pattern(x: Tensor, site: Site, feed: Feed, batch: Batch) -> PatternUnits:
     """Heads and keys of a pattern [b, heads, q, k] that the probe saw."""
-    own = feed.stream(site)
-    k = x.shape[3]
-    # Self-attention, unless only another stack has as many positions as there are keys.
-    streams = [own, *(stream for stream in feed.streams.values() if stream is not own)]
-    keyed = next((stream for stream in streams if batch.places[stream.tower].length == k), own)
-    if x.shape[2] != k and keyed is own and keyed.lengths is not None:
-        keyed = next((stream for stream in streams[1:] if batch.places[stream.tower].length in (0, k)), own)
+    keyed, k = feed.stream(site), x.shape[3]
+    if x.shape[2] != k:  # cross-attention: the keys are the positions of another stack
+        keyed = next((stream for stream in feed.streams.values() if batch.places[stream.tower].length == k), keyed)
+    # Text is probed by the start of a stimulus, and anything else by a whole one.
     known = keyed.lengths if batch.places[keyed.tower].length == k else None
     return PatternUnits(x.shape[1], k if known is None else int(known.max()), keyed.tower)
 

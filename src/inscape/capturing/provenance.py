@@ -55,6 +55,9 @@ def unit_tables(outputs: Sequence[Output], sites: Sequence[Site]) -> dict[str, d
     heads = {site.name: site.heads for site in sites}
     found: dict[str, dict[str, np.ndarray]] = {}
     for output in outputs:
+        if output.pattern is not None:
+            found[output.name] = output.pattern.table(per_head=output.reducer is not None)
+            continue
         count, d = heads[output.site], output.spec.d
         if output.reducer is None and count and d % count == 0:
             channel = np.arange(d // count)
