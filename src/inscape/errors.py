@@ -22,6 +22,10 @@ class ModelNotFoundError(InscapeError, OSError):
     """A model could not be had: no such folder, no such repository, or no way to reach it."""
 
 
+class ModelError(InscapeError, ValueError):
+    """A model cannot be read as it is: it has no weights, is spread over processes, or was given options that do not suit it."""
+
+
 class SiteNotFoundError(InscapeError, KeyError):
     """No site of the model or store has this name; the message lists the nearest ones."""
 

@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 from inscape.models.dryrun import guesses
+from inscape.models.placement import input_device
+from inscape.models.wrappers import core
 
 AUDIO_FRAMES = 8
 
@@ -18,7 +20,7 @@ AUDIO_FRAMES = 8
 def parameters_of(module: nn.Module) -> tuple[set[str], bool]:
     """Names of the arguments of a module's forward, and whether it takes any others."""
     try:
-        signature = inspect.signature(module.forward)
+        signature = inspect.signature(core(module).forward)
     except (TypeError, ValueError):
         return set(), True
     kinds = signature.parameters.values()
@@ -28,7 +30,7 @@ def parameters_of(module: nn.Module) -> tuple[set[str], bool]:
 def examples(module: nn.Module, modality: str, config: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     """Inputs to try, each with words that describe it."""
     accepted, _ = parameters_of(module)
-    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    device = input_device(module)
     generator = torch.Generator().manual_seed(0)
 
     def floats(*shape: int) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from typing import Any
@@ -9,12 +10,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from inscape.errors import ModelNotFoundError, require
+from inscape.errors import ModelError, ModelNotFoundError, nearest, require
 from inscape.models.examples import parameters_of
 from inscape.models.model import Forward, Model
+from inscape.models.placement import check_weights, is_dispatched
+from inscape.models.wrappers import core, unwrapped
 
 _VOCABULARY = re.compile(r"^tokenizer\.json$|^vocab|^merges|\.model$|\.tiktoken$|^tokenization.*\.py$|^tekken")
 _SHARED = ("revision", "local_files_only", "token", "cache_dir", "trust_remote_code", "subfolder")
+_DTYPES = ("float32", "float16", "bfloat16", "float64", "auto")
 _INPUTS = {"input_ids": "text", "pixel_values": "image", "input_values": "audio", "input_features": "audio"}
 
 
@@ -27,6 +31,7 @@ def load(
     name: str | None = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | str | None = None,
+    device_map: Any = None,
     revision: str | None = None,
     attn_implementation: str | None = None,
     **from_pretrained: Any,
@@ -34,50 +39,87 @@ def load(
     """Loads a model, or wraps one that is ready.
 
     Args:
-        source: a Hugging Face id, a folder made by `save_pretrained`, or any `torch.nn.Module`.
+        source: a Hugging Face id, a folder made by `save_pretrained` (a model's, or an adapter's), or any `torch.nn.Module`.
         tokenizer: for text; loaded from the same place when left out (or a source to load it from).
         processor: for images or sound; loaded likewise.
         forward: `forward(module, batch)` runs the module where calling it with the batch's entries is not right.
         name: label in tables; by default the last part of the source.
         device: where to put it.
         dtype: such as `torch.bfloat16` or "bfloat16".
+        device_map: where each part goes while it is loaded: "auto", or a mapping such as `{"": "disk"}` (with `offload_folder=`).
         revision: branch, tag or commit.
         attn_implementation: "sdpa", "eager", ….
-        **from_pretrained: passed on, such as `device_map` or `local_files_only`.
+        **from_pretrained: passed on, such as `offload_folder`, `quantization_config` or `local_files_only`.
 
     Raises:
         ModelNotFoundError: nothing could be loaded from `source`.
+        ModelError: the module cannot be read as it is, or an option does not suit it.
         MissingExtraError: transformers is needed and not installed.
 
     Example:
         >>> model = ix.load("gpt2")
         >>> model.sites()
     """
+    given = {"device_map": device_map, "revision": revision, "attn_implementation": attn_implementation, **from_pretrained}
+    given = {key: value for key, value in given.items() if value is not None}
+    kind = _dtype(dtype)
     if isinstance(source, Model):
+        given |= {"device": device, "dtype": dtype, "tokenizer": tokenizer, "processor": processor, "forward": forward, "name": name}
+        _nothing_left({key: value for key, value in given.items() if value is not None}, "a loaded Model")
         return source
-    kind = getattr(torch, dtype.removeprefix("torch.")) if isinstance(dtype, str) and dtype != "auto" else dtype
     if isinstance(source, nn.Module):
-        # A compiled module only wraps this one; hooks need the parts themselves, so it runs uncompiled here, with the same numbers.
-        compiled = getattr(source, "_orig_mod", None)
-        module = compiled if isinstance(compiled, nn.Module) else source
-        if device is not None or isinstance(kind, torch.dtype):
-            module = module.to(device=device, dtype=kind if isinstance(kind, torch.dtype) else None)
+        _nothing_left(given, "a module that is ready")
+        module = unwrapped(source)
+        if device is not None or kind is not None:
+            module = _moved(module, device, kind)
+        check_weights(module)
         return _wrap(module, tokenizer, processor, forward, name, None)
     where = os.fspath(source)
     require("transformers", "hf", f"loading {where!r}")
-    given = {"revision": revision, "attn_implementation": attn_implementation, "dtype": kind}
-    options = {**from_pretrained, **{key: value for key, value in given.items() if value is not None}}
-    module = _from_pretrained(where, options)
+    if device_map is not None:
+        require("accelerate", "hf", f"device_map={device_map!r}")
+        if device is not None:
+            raise ModelError(f"device={str(device)!r} and device_map={device_map!r} both say where the weights go; give one of them")
+    options = {**given, **({} if dtype is None else {"dtype": dtype if kind is None else kind})}
+    module = unwrapped(_from_pretrained(where, options))
     if device is not None:
-        module = module.to(device)
+        module = _moved(module, device, None)
     shared = {key: value for key, value in options.items() if key in _SHARED}
     modality = _modality(module, None, None)
     if modality == "text":
         tokenizer = _companion("AutoTokenizer", tokenizer, where, shared)
+        if tokenizer is None and getattr(module, "_hf_peft_config_loaded", False):  # an adapter may leave it to its model
+            tokenizer = _companion("AutoTokenizer", None, str(getattr(module.config, "_name_or_path", where)), {})
     else:
         processor = _companion("AutoImageProcessor" if modality == "image" else "AutoFeatureExtractor", processor, where, shared)
     label = name or os.path.basename(os.path.normpath(where))
     return _wrap(module, tokenizer, processor, forward, label, _folder(where, module))
+
+
+def _dtype(asked: torch.dtype | str | None) -> torch.dtype | None:
+    """The dtype that a word means; None for "auto" and for nothing."""
+    if asked is None or isinstance(asked, torch.dtype) or asked == "auto":
+        return asked if isinstance(asked, torch.dtype) else None
+    found = getattr(torch, asked.removeprefix("torch."), None)
+    if not isinstance(found, torch.dtype):
+        raise ModelError(f"dtype={asked!r} is no dtype of torch; nearest: {nearest(asked, _DTYPES)}")
+    return found
+
+
+def _nothing_left(given: dict[str, Any], what: str) -> None:
+    """Refuses options that would do nothing."""
+    if given:
+        raise ModelError(
+            f"{', '.join(given)} cannot be applied to {what}; they act while a model is loaded from a name or a folder. "
+            "Leave them out, or pass the name"
+        )
+
+
+def _moved(module: nn.Module, device: str | torch.device | None, kind: torch.dtype | None) -> nn.Module:
+    if is_dispatched(module):
+        words = ", ".join(f"{key}={str(value)!r}" for key, value in (("device", device), ("dtype", kind)) if value is not None)
+        raise ModelError(f"{words}: the parts of {type(module).__name__} were placed by accelerate and stay where they are; leave it out")
+    return module.to(device=device, dtype=kind)
 
 
 def _from_pretrained(where: str, options: dict[str, Any]) -> nn.Module:
@@ -86,7 +128,7 @@ def _from_pretrained(where: str, options: dict[str, Any]) -> nn.Module:
 
     keep = {key: value for key, value in options.items() if key in _SHARED}
     try:
-        config = transformers.AutoConfig.from_pretrained(where, **keep)
+        config = _configuration(where, keep)
         named = [str(cls) for cls in (getattr(config, "architectures", None) or [])]
         causal = any(cls.endswith(("ForCausalLM", "LMHeadModel")) for cls in named)
         auto = transformers.AutoModelForCausalLM if causal else transformers.AutoModel
@@ -98,6 +140,25 @@ def _from_pretrained(where: str, options: dict[str, Any]) -> nn.Module:
             f"cannot load a model from {where!r}: {here}; transformers says: {first}. "
             "Give a folder made by save_pretrained, an id that this machine can download or has in its cache, or the nn.Module itself"
         ) from error
+
+
+def _configuration(where: str, options: dict[str, Any]) -> Any:
+    """The configuration of the model; for an adapter, that of the model it is for."""
+    from transformers import AutoConfig
+    from transformers.utils.peft_utils import find_adapter_config_file
+
+    try:
+        return AutoConfig.from_pretrained(where, **options)
+    except (OSError, ValueError):
+        looked = {key: value for key, value in options.items() if key != "trust_remote_code"}
+        file = find_adapter_config_file(where, **looked)
+        if file is None:
+            raise
+        require("peft", "hf", f"loading the adapter {where!r}")
+        with open(file, encoding="utf-8") as text:
+            base = json.load(text)["base_model_name_or_path"]
+        kept = {key: value for key, value in options.items() if key not in ("revision", "subfolder")}
+        return AutoConfig.from_pretrained(base, **kept)
 
 
 def _companion(auto: str, asked: Any, where: str, options: dict[str, Any]) -> Any:
@@ -144,10 +205,11 @@ def _modality(module: nn.Module, tokenizer: Any, forward: Forward | None) -> str
 
 
 def _wrap(module: nn.Module, tokenizer: Any, processor: Any, forward: Forward | None, name: str | None, folder: str | None) -> Model:
-    config = getattr(module, "config", None)
+    inside = core(module)
+    config = getattr(inside, "config", None)
     stored = getattr(config, "_name_or_path", "") or ""
-    label = name or os.path.basename(os.path.normpath(stored)) if stored else name or type(module).__name__
-    family = getattr(config, "model_type", None) or type(module).__name__
+    label = name or os.path.basename(os.path.normpath(stored)) if stored else name or type(inside).__name__
+    family = getattr(config, "model_type", None) or type(inside).__name__
     modality = _modality(module, tokenizer, forward)
     return Model(
         module, name=label, modality=modality, family=family, tokenizer=tokenizer, processor=processor, forward=forward, folder=folder

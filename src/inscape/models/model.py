@@ -14,7 +14,9 @@ from inscape.models.atlas import Atlas
 from inscape.models.examples import examples, parameters_of
 from inscape.models.hooks import Chain, Pass, Reader, StopForward, Writer, reading, writing
 from inscape.models.identity import identity_of
+from inscape.models.placement import input_device, put_back
 from inscape.models.sites import Site, SiteTable
+from inscape.models.wrappers import Eagerly, core, trunk_of
 
 Forward = Callable[[nn.Module, Any], Any]
 
@@ -56,23 +58,23 @@ class Model:
         self.family = family
         self.tokenizer = tokenizer
         self.processor = processor
-        self.config: Any = getattr(module, "config", None)
+        self.config: Any = getattr(core(module), "config", None)
         self.forward = forward
         self._folder = folder
         self._pass = Pass()
         self._chains: dict[tuple[str, str], Chain] = {}
         self._evaluating = 0
+        self._eagerly = Eagerly()
         self.edited: list[Any] = []  # the edits that are open, outermost first: rows read now are theirs
         self._atlas: Atlas | None = None
-        trunk = getattr(module, "base_model", None) if forward is None else None
-        self._trunk: nn.Module = trunk if isinstance(trunk, nn.Module) else module
+        self._trunk: nn.Module = trunk_of(module) if forward is None else module
         self._has_trunk = self._trunk is not module
         self._accepts = {part: parameters_of(part) for part in (module, self._trunk)}
 
     @property
     def device(self) -> torch.device:
-        """Where the inputs go: the device of the first parameter."""
-        return next((p.device for p in self.module.parameters()), torch.device("cpu"))
+        """Where the inputs go: the device on which the first part with weights runs."""
+        return input_device(self.module)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -100,7 +102,7 @@ class Model:
             tries = [("the given example", example)] if example is not None else examples(self.module, self.modality, self.config)
             attempts = {words: (lambda batch=batch: self._call(self.module, batch)) for words, batch in tries}
             integers = any(isinstance(part, nn.Embedding) for part in self.module.modules())
-            with self.evaluating(), _same_random_numbers():
+            with self.evaluating(), self._eagerly(), _same_random_numbers():
                 atlas.survey(attempts, integers=integers)
             self._atlas = atlas
         return self._atlas
@@ -155,7 +157,9 @@ class Model:
             stop_after_last: passes started by `run` end once every site has been read; they return `None`.
         """
         with ExitStack() as stack:
+            stack.callback(put_back, self.module)  # a pass that stops early leaves offloaded weights of the parts around it in place
             stack.enter_context(self.evaluating())
+            stack.enter_context(self._eagerly())
             stack.enter_context(reading(self.module, self.resolve(sites), reader, self._pass, stop_after_last))
             yield
 
@@ -168,7 +172,7 @@ class Model:
         Args:
             pairs: sites with `writer(activations, moment) -> activations`.
         """
-        with writing(self.module, self._trunk, pairs, self._pass, self._chains):
+        with self._eagerly(), writing(self.module, self._trunk, pairs, self._pass, self._chains):
             yield
 
     def width(self, site: Site) -> int | None:
