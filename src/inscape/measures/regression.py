@@ -8,10 +8,67 @@ from typing import Annotated
 
 from inscape.errors import DegenerateInputError
 from inscape.measures.base import measure
+from inscape.measures.bases import Bases, bases_of_moments, by_rows
+from inscape.summaries import CrossMoments
 from inscape.summaries.base import Need
 from inscape.summaries.cross_folds import CrossFolds
 
 ALPHAS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+
+
+def _explained(bases: Bases) -> float:
+    rank = bases.overlap.shape[0]
+    if rank >= bases.n - 1:
+        raise DegenerateInputError(
+            f"X [{bases.n:g}, {bases.p}] has rank {rank}: with n - 1 or more it explains everything, whatever Y is; use more stimuli or "
+            "fewer units, or ridge_r2, which is held out"
+        )
+    whole = bases.loading_y.square().sum()
+    return min(1.0, float((bases.overlap @ bases.loading_y).square().sum() / whole))
+
+
+@measure(
+    invariant={"translation", "rotation", "scale", "row_order"},
+    sensitive=set(),
+    range=(0, 1),
+    source="Kornblith et al. 2019, linear regression",
+    higher="more similar",
+    minimum=3,
+    null="p / (n - 1) for independent Gaussian rows",
+    rows=by_rows(_explained),
+)
+def linear_r2(pair: CrossMoments) -> float:
+    r"""The share of Y's variance that least squares on X explains, in the rows that it is fitted on.
+
+    $\lVert Q_x^\top Y_c \rVert_F^2 / \lVert Y_c \rVert_F^2$ with an orthonormal basis $Q_x$ of the centered rows of X, paired rows [n, p]
+    and [n, q]. It equals `redundancy`. Any invertible map of X leaves it as it is; of Y, a rotation or a scale.
+
+    Args:
+        pair: moments of both sides and across.
+
+    Returns:
+        A share of variance, from 0 to 1. Not symmetric: X explains Y.
+
+    Raises:
+        DegenerateInputError: the rank of X is n - 1 or more, so it explains anything; or all rows of one input are equal.
+        TooFewStimuliError: fewer than 3 rows.
+
+    Source:
+        Kornblith, Norouzi, Lee & Hinton, "Similarity of neural network representations revisited", ICML 2019, "linear regression".
+
+    Cost:
+        n (p + q)² for the moments, shared with all pair measures of this family, and p³ + q³.
+
+    Bias:
+        Too high by about p / n: in-sample. `ridge_r2` is held out.
+
+    Example:
+        >>> import numpy as np, inscape as ix
+        >>> X = np.random.default_rng(0).standard_normal((100, 4))
+        >>> round(ix.measures.linear_r2(X, X[:, :2]), 6)
+        1.0
+    """
+    return _explained(bases_of_moments(pair, "linear_r2"))
 
 
 @measure(

@@ -15,7 +15,7 @@ from inscape.summaries.base import Summary
 from inscape.summaries.blocks import needs_double, shifted
 from inscape.summaries.moments import Moments
 from inscape.summaries.products import GramProducts
-from inscape.summaries.spectra import nuclear_norm
+from inscape.summaries.spectra import nuclear_norm, singular_values
 from inscape.summaries.sums import checked_weights
 
 
@@ -168,6 +168,16 @@ class CrossMoments(Summary):
     def nuclear_norm(self) -> float:
         """Sum of the singular values of `cross`; min(p, q)² max(p, q), kept."""
         return nuclear_norm(self.cross)
+
+    @cached_property
+    def overlap(self) -> Tensor:
+        """QxᵀQy of orthonormal bases of the centered rows of both sites, [rank x, rank y], in order of ascending variance; p² q."""
+        return self.x.whitener.T @ self.cross @ self.y.whitener
+
+    @cached_property
+    def canonical_correlations(self) -> Tensor:
+        """Singular values of `overlap`, descending, at most 1, [min of the ranks]; kept. Cost min(p, q)² max(p, q)."""
+        return singular_values(self.overlap).clamp(max=1)
 
     def products(self) -> GramProducts:
         """Inner products of the two centered linear kernels, without forming them. Cost d² for each side."""

@@ -44,8 +44,13 @@ def inverse_square_root(matrix: Float[Tensor, "d d"], cut: float) -> Float[Tenso
 
 def nuclear_norm(matrix: Float[Tensor, "p q"]) -> float:
     """Sum of singular values, by a real decomposition: M Mᵀ loses half of the digits. Cost min(p, q)² max(p, q)."""
+    return float(singular_values(matrix).sum())
+
+
+def singular_values(matrix: Float[Tensor, "p q"]) -> Float[Tensor, " r"]:
+    """Singular values, descending. Cost min(p, q)² max(p, q)."""
     with _solver(min(matrix.shape)):
-        return float(linalg.svdvals(matrix).sum())
+        return linalg.svdvals(matrix)
 
 
 def _solver(size: int) -> AbstractContextManager[None]:
