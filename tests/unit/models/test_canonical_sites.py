@@ -202,8 +202,8 @@ def test_table_lists_everything(gpt2: nn.Module) -> None:
     assert rows["blocks.0.z"].alias == "blocks.0.attn.hook_z"
     assert "transformer.h" not in rows  # a list is no module that runs
     text, page = repr(table), table._repr_html_()
-    assert "blocks.0.resid_mid" in text
-    assert "transformer.h.0.ln_2:in" in text
+    assert "blocks.0 … 2" in text and "├── resid_mid" in text
+    assert "transformer.h.0 … 2" in text and ".ln_2:in" in text
     assert "shapes are for token ids of shape (2, 6)" in text
     assert "<td>blocks.0.resid_mid</td>" in page
     missing = {row.name: row for row in ix.load(gpt2.transformer).sites()}["logits"]
