@@ -86,6 +86,7 @@ def edit(model: Model | nn.Module | str, site: Where | Mapping[Where, What] | Se
                     raise EditError(
                         f"expected an edit for site {place.name!r}, got {type(one).__name__}{shape}; for instance ix.edits.add(vector)"
                     )
+                place.check_writable()
                 one.check(place, loaded.width(place))
                 pairs.append((place, one))
     if not pairs:

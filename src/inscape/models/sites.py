@@ -37,6 +37,7 @@ class Site:
         heads: number of attention heads that the units are made of, where there are any.
         in_place: a new value is copied into the tensor itself, because the residual branch holds on to it.
         note: what must be known to read the numbers, such as "before rotary".
+        grid: path of a module whose input has stimuli and positions on axes of their own, where the tensor itself has both on one.
         tower: the stack it belongs to in a model of several ("encoder", "decoder", "vision", "text"); "" for the main or only one.
     """
 
@@ -51,6 +52,7 @@ class Site:
     heads: int | None = None
     in_place: bool = False
     note: str = ""
+    grid: str | None = None
     tower: str = ""
 
     def _pick(self, value: Any) -> Pick:
@@ -62,20 +64,27 @@ class Site:
             )
         return pick
 
-    def read(self, value: Any) -> Tensor:
+    def read(self, value: Any, grid: tuple[int, int] | None = None) -> Tensor:
         """The activations in what the module took or returned: `[b, t, d]`, or `[b, d]` for one vector per stimulus.
 
         For the port "in", `value` is the pair `(args, kwargs)` of the call; for the port "pattern" it is the pattern
         `[b, heads, q, k]`, which comes back as it is. The result may be a view of the model's own memory, which later layers may
-        change: copy what is kept.
+        change: copy what is kept. `grid` gives the sizes of the first two axes of `Site.grid`'s input, where the site has one.
         """
         if self.port == "pattern":
             return value
-        if isinstance(value, Tensor) and self.pick is None:
-            return self.layout.read(value)
-        return self.layout.read(get(value, self._pick(value)))
+        found = value if isinstance(value, Tensor) and self.pick is None else get(value, self._pick(value))
+        return self.layout.read(found if self.grid is None else self._unfolded(found, grid))
 
-    def write(self, value: Any, new: Tensor) -> Any:
+    def _unfolded(self, value: Tensor, grid: tuple[int, int] | None) -> Tensor:
+        if grid is None or value.shape[0] != grid[0] * grid[1]:
+            raise InscapeError(
+                f"site {self.name!r}: the {self.port}put of module {self.path!r} has shape {list(value.shape)}, stimuli and positions on one "
+                f"axis; expected a first axis of {'×'.join(map(str, grid)) if grid else 'known sizes'} as {self.grid!r} reads them"
+            )
+        return value.unflatten(0, grid)
+
+    def write(self, value: Any, new: Tensor, grid: tuple[int, int] | None = None) -> Any:
         """The same container with the activations replaced by `new`.
 
         Raises:
@@ -88,7 +97,7 @@ class Site:
             )
         pick = self._pick(value)
         old = get(value, pick)
-        changed = self.layout.write(old, new)
+        changed = self.layout.write(old, new) if self.grid is None else self.layout.write(self._unfolded(old, grid), new).flatten(0, 1)
         if self.in_place:
             old.copy_(changed)
             return value
