@@ -15,6 +15,7 @@ from torch import Tensor
 
 from inscape.errors import StoreIncompleteError, StoreMismatchError, nearest
 from inscape.store.building import from_arrays
+from inscape.store.disk import lock_folder, write_shard_files
 from inscape.store.files import parquet_bytes, write_file
 from inscape.store.index import RowIndex, index_table
 from inscape.store.manifest import MANIFEST, STIMULI, ShardEntry, SiteSpec
@@ -24,7 +25,7 @@ from inscape.store.sources import ChainedRows, ChosenRows
 from inscape.store.store import Site, Store
 from inscape.store.tables import ID, content_hash
 from inscape.store.view import View
-from inscape.store.writer import StoreWriter, lock_folder, write_shard_files
+from inscape.store.writer import StoreWriter
 
 SHARD_BYTES = 64 * 2**20
 

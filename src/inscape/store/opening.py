@@ -6,12 +6,13 @@ from functools import partial as later
 from pathlib import Path
 
 from inscape.errors import StoreCorruptError
-from inscape.store.files import restore_hint, safe_name
+from inscape.store.files import restore_hint
 from inscape.store.index import RowIndex
 from inscape.store.manifest import MANIFEST, Manifest
-from inscape.store.reading import local_folder, read_index, read_manifest, read_stimuli, read_units
+from inscape.store.reading import file_of, local_folder, read_index, read_manifest, read_stimuli, read_units
 from inscape.store.shards import Maps, ShardFile
 from inscape.store.sources import ShardRows, Source, UnfinishedRows
+from inscape.store.staging import so_far, waiting_for
 from inscape.store.store import Site, Store
 
 
@@ -32,8 +33,10 @@ def open_store(path: str | Path, *, partial: bool = False, verify: bool = False)
         >>> store["blocks.6.resid_post"].shape
     """
     root = local_folder(path)
-    manifest = read_manifest(root)
+    manifest = so_far(root, read_manifest(root))
     stimuli = read_stimuli(root, manifest)
+    waiting = waiting_for(root, manifest)
+    resume = f"It is written in parts: {waiting}" if waiting else "Run the capture again to resume"
     total = sum(facts["bytes"] for entry in manifest.shards for facts in entry.files.values())
     maps, indexes, sites = Maps(total), dict[str, RowIndex](), dict[str, Site]()
     for name, spec in manifest.sites.items():
@@ -41,7 +44,7 @@ def open_store(path: str | Path, *, partial: bool = False, verify: bool = False)
         if not manifest.complete and not partial:
             source = UnfinishedRows(
                 source,
-                f"{root} is incomplete: {len(manifest.shards)} shards are finished. Run the capture again to resume, "
+                f"{root} is incomplete: {len(manifest.shards)} shards are finished. {resume}, "
                 "or read what there is with inscape.open(path, partial=True)",
             )
         index = indexes.setdefault(spec.row_set, read_index(root, manifest, spec.row_set))
@@ -55,7 +58,7 @@ def _shards(root: Path, manifest: Manifest, site: str, *, verify: bool) -> list[
     shards: list[ShardFile] = []
     for number, entry in enumerate(manifest.shards):
         first, stop = entry.rows.get(spec.row_set, (0, -1))
-        file = f"shards/{safe_name(site)}/{first}.safetensors"
+        file = file_of(entry, "shards", site, first)
         if stop < first or (stop > first and file not in entry.files):
             raise StoreCorruptError(f"{root / MANIFEST} lists no file of {site!r} for shard {number}; {restore_hint()}")
         if stop > first:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from inscape.errors import StoreCorruptError, StoreMismatchError, nearest
 from inscape.store.files import check_file, read_parquet, restore_hint, safe_name
 from inscape.store.index import RowIndex, empty_index
-from inscape.store.manifest import MANIFEST, STIMULI, Manifest
+from inscape.store.manifest import MANIFEST, STIMULI, Manifest, ShardEntry
 from inscape.store.tables import content_hash
 
 
@@ -57,12 +57,21 @@ def read_index(root: Path, manifest: Manifest, row_set: str) -> RowIndex:
         for entry in manifest.shards:
             first, stop = entry.rows[row_set]
             if stop > first:
-                name = f"rows/{safe_name(row_set)}/{first}.parquet"
+                name = file_of(entry, "rows", row_set, first)
                 check_file(root / name, entry.files[name], checksum=True)
                 parts.append(read_parquet(root / name))
         return pa.concat_tables(parts, promote_options="default") if parts else empty_index()
 
     return RowIndex(load)
+
+
+def file_of(entry: ShardEntry, folder: str, name: str, first: int) -> str:
+    """Where a shard's file lies: the rows of a row set or the values of a site, from row `first` on, or where it waits for other parts."""
+    end = "parquet" if folder == "rows" else "safetensors"
+    plain = f"{folder}/{safe_name(name)}/{first}.{end}"
+    if plain in entry.files:
+        return plain
+    return next((file for file in entry.files if file.endswith(f"/{folder}/{safe_name(name)}.{end}")), plain)
 
 
 def local_folder(path: str | Path) -> Path:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,26 +10,12 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from inscape.errors import StoreCorruptError, StoreIncompleteError, StoreMismatchError
-from inscape.store.files import (
-    TEMPORARY,
-    check_file,
-    parquet_bytes,
-    publish,
-    safe_name,
-    write_file,
-    write_temporary,
-)
+from inscape.errors import StoreMismatchError
 from inscape.store.index import RowIndex, index_table
-from inscape.store.manifest import ABSENT, MANIFEST, STIMULI, Manifest, ShardEntry, SiteSpec, differences, plain
-from inscape.store.opening import open_store
-from inscape.store.reading import read_manifest, read_stimuli
-from inscape.store.shards import shard_parts
+from inscape.store.manifest import Manifest, ShardEntry, SiteSpec, plain
 from inscape.store.sources import TensorRows
 from inscape.store.store import Site, Store, empty_rows
 from inscape.store.tables import content_hash, stimulus_table, unique_ids, units_table
-
-_OWN_FILE = re.compile(r"\d+\.(safetensors|parquet)")
 
 
 class StoreWriter:
@@ -57,6 +41,8 @@ class StoreWriter:
         *,
         units: Mapping[str, Any] | None = None,
         system: str | None = None,
+        part: tuple[int, int] | None = None,
+        shards: int = 0,
     ) -> StoreWriter:
         """A writer for `path` (None: memory) that goes on where an earlier one for the same plan stopped.
 
@@ -67,6 +53,8 @@ class StoreWriter:
             sites: what each site holds, in order.
             units: optional unit tables by site, one row per unit.
             system: a short label; defaults to the plan's model name, then the folder's.
+            part: `(k, n)` writes the k-th of n parts of the folder's store, beside other processes that write the others.
+            shards: how many shards the whole store has; needed with `part`.
 
         Raises:
             StoreMismatchError: the folder holds a store of another plan (the message names the fields), or something else.
@@ -84,12 +72,26 @@ class StoreWriter:
         )
         if path is None:
             return _MemoryWriter(manifest, table, tables)
-        return _DiskWriter(Path(path), manifest, table, tables)
+        from inscape.store.disk import DiskWriter
+        from inscape.store.parts import PartWriter
+
+        if part is not None:
+            return PartWriter(Path(path), manifest, table, tables, part, shards)
+        return DiskWriter(Path(path), manifest, table, tables)
 
     @property
     def done_shards(self) -> set[int]:
-        """Numbers of the shards that are finished; the next one to write is their count."""
+        """Numbers of the shards that are finished."""
         return set(range(len(self.manifest.shards)))
+
+    @property
+    def next_shard(self) -> int:
+        """Number of the shard to be written next."""
+        return len(self.manifest.shards)
+
+    def first_row(self, row_set: str) -> int:
+        """The number of the first row that the next shard adds to a row set."""
+        return self.manifest.rows(row_set)
 
     @property
     def complete(self) -> bool:
@@ -141,7 +143,7 @@ class StoreWriter:
     def _checked(
         self, index: int, rows: Mapping[str, pa.Table], values: Mapping[str, Tensor], notes: Mapping[str, Any]
     ) -> tuple[dict[str, pa.Table], ShardEntry]:
-        sites, done = self.manifest.sites, len(self.manifest.shards)
+        sites, done = self.manifest.sites, self.next_shard
         if self.complete or index != done:
             state = "the store is complete" if self.complete else f"shard {done} is the next one"
             raise StoreMismatchError(f"shard {index} cannot be written: {state}; shards are written in order")
@@ -163,7 +165,7 @@ class StoreWriter:
                     f"site {site!r} of shard {index} is {tensor.dtype} {list(tensor.shape)}; "
                     f"expected {spec.torch_dtype} [{count}, {spec.d}]"
                 )
-        first = {name: self.manifest.rows(name) for name in wanted}
+        first = {name: self.first_row(name) for name in wanted}
         spans = {name: (first[name], first[name] + table.num_rows) for name, table in tables.items()}
         return tables, ShardEntry(spans, {}, plain(notes))
 
@@ -208,149 +210,7 @@ class _MemoryWriter(StoreWriter):
         return self._store
 
 
-class _DiskWriter(StoreWriter):
-    """Writes the shards into a folder, which it locks."""
-
-    def __init__(self, path: Path, manifest: Manifest, stimuli: pa.Table, units: dict[str, pa.Table]) -> None:
-        super().__init__(manifest, stimuli, units)
-        self.path = path
-        path.mkdir(parents=True, exist_ok=True)
-        self._lock: int | None = lock_folder(path)
-        try:
-            if (path / MANIFEST).exists():
-                self._resume()
-            else:
-                self._create()
-        except BaseException:
-            self.close()
-            raise
-
-    def _create(self) -> None:
-        foreign = sorted(
-            entry.name
-            for entry in self.path.iterdir()
-            if entry.name not in (STIMULI, "rows", "shards", "units") and not entry.name.startswith(TEMPORARY)
-        )
-        if foreign:
-            raise StoreMismatchError(
-                f"{self.path} holds {len(foreign)} files that belong to no store ({', '.join(foreign[:3])}); give an empty or a new folder"
-            )
-        self._clean()
-        write_file(self.path / STIMULI, parquet_bytes(self.stimuli))
-        facts: dict[str, dict[str, Any]] = {}
-        for site, table in self.units.items():
-            written = write_file(self.path / "units" / f"{safe_name(site)}.parquet", parquet_bytes(table))
-            facts[site] = {"sha256": self.manifest.units[site]["sha256"], "file": written}
-        self._put(self.manifest.with_(units=facts))
-
-    def _resume(self) -> None:
-        found = read_manifest(self.path)
-        ours, theirs = _identity(self.manifest), _identity(found)
-        changed = differences(theirs, ours)
-        if list(theirs["sites"]) != list(ours["sites"]) and not changed:
-            changed = [("sites (their order)", list(theirs["sites"]), list(ours["sites"]))]
-        if changed:
-            shown = "; ".join(f"{name} was {_brief(was)}, now is {_brief(now)}" for name, was, now in changed[:5])
-            more = f" (and {len(changed) - 5} more)" if len(changed) > 5 else ""
-            raise StoreMismatchError(
-                f"{self.path} holds a store of another plan: {shown}{more}. Give another folder, or the settings it was begun with"
-            )
-        self.stimuli = read_stimuli(self.path, found)
-        kept = 0
-        for kept, entry in enumerate(found.shards, 1):
-            try:
-                for name, facts in entry.files.items():
-                    check_file(self.path / name, facts, checksum=False)
-            except StoreCorruptError:
-                if found.complete:
-                    raise
-                kept -= 1
-                break
-        self.manifest = found.with_(shards=found.shards[:kept])
-        self._clean()
-
-    def _clean(self) -> None:
-        """Removes what a killed run left: temporary files, and shards that the manifest does not list."""
-        listed = {name for entry in self.manifest.shards for name in entry.files}
-        for pattern in (f"{TEMPORARY}*", f"units/{TEMPORARY}*", "rows/*/*", "shards/*/*"):
-            for file in self.path.glob(pattern):
-                ours = file.name.startswith(TEMPORARY) or _OWN_FILE.fullmatch(file.name)
-                if ours and file.is_file() and file.relative_to(self.path).as_posix() not in listed:
-                    file.unlink()
-
-    def _put(self, manifest: Manifest) -> None:
-        write_file(self.path / MANIFEST, manifest.to_json())
-        self.manifest = manifest
-
-    def _store_shard(self, tables: dict[str, pa.Table], values: Mapping[str, Tensor], entry: ShardEntry) -> None:
-        written = write_shard_files(self.path, self.manifest.sites, tables, values, entry)
-        self._put(self.manifest.with_(shards=(*self.manifest.shards, written)))
-
-    def _opened(self) -> Store:
-        self.close()
-        return open_store(self.path)
-
-    def close(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
-
-
-def write_shard_files(
-    root: Path, sites: Mapping[str, SiteSpec], tables: Mapping[str, pa.Table], values: Mapping[str, Tensor], entry: ShardEntry
-) -> ShardEntry:
-    """Writes the files of one shard, all or none; they count once the manifest lists the entry that is returned."""
-    files: dict[str, dict[str, Any]] = {}
-    try:
-        # A row set without rows has no file: its first row is also that of the next shard.
-        for name, table in tables.items():
-            if table.num_rows:
-                file = f"rows/{safe_name(name)}/{entry.rows[name][0]}.parquet"
-                files[file] = write_temporary(root / file, [parquet_bytes(table)])
-        for site, spec in sites.items():
-            if tables[spec.row_set].num_rows:
-                file = f"shards/{safe_name(site)}/{entry.rows[spec.row_set][0]}.safetensors"
-                files[file] = write_temporary(root / file, shard_parts(values[site], site))
-    except BaseException:
-        for file in files:
-            path = root / file
-            path.with_name(TEMPORARY + path.name).unlink(missing_ok=True)
-        raise
-    publish(root / file for file in files)
-    return ShardEntry(entry.rows, files, entry.notes)
-
-
 def _label(plan: Mapping[str, Any], path: str | Path | None) -> str:
     model = plan.get("model")
     name = model.get("name") if isinstance(model, Mapping) else model
     return str(name) if name else Path(path).name if path is not None else "memory"
-
-
-def _identity(manifest: Manifest) -> dict[str, Any]:
-    units = {site: facts["sha256"] for site, facts in manifest.units.items()}
-    sites = {name: plain(vars(spec)) for name, spec in manifest.sites.items()}
-    return {**manifest.plan, "stimuli": manifest.stimuli, "sites": sites, "units": units}
-
-
-def _brief(value: Any) -> str:
-    text = ABSENT if value == ABSENT else repr(value)
-    return text if len(text) <= 120 else text[:119] + "…"
-
-
-def lock_folder(path: Path) -> int | None:
-    """Takes the folder for one writer; the system gives it back when the process ends, however it ends.
-
-    Raises:
-        StoreIncompleteError: another process is writing there.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows cannot lock a folder
-        return None
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise StoreIncompleteError(f"another process is writing {path}; wait for it, or give another folder") from error
-    return descriptor
