@@ -84,17 +84,21 @@ class Site:
             )
         return value.unflatten(0, grid)
 
+    def check_writable(self) -> None:
+        """Raises `EditError` when what stands here is only read, as an attention pattern is."""
+        if self.port == "pattern":
+            raise EditError(
+                f"site {self.name!r} is computed beside the model's own attention, so a change of it would have no effect; edit what heads "
+                "give (`blocks.i.z`, for instance ix.edits.ablate(heads=[1])) or what attention adds (`blocks.i.attn_out`)"
+            )
+
     def write(self, value: Any, new: Tensor, grid: tuple[int, int] | None = None) -> Any:
         """The same container with the activations replaced by `new`.
 
         Raises:
             EditError: the site is an attention pattern, which nothing reads.
         """
-        if self.port == "pattern":
-            raise EditError(
-                f"site {self.name!r} is computed beside the model's own attention, so a change of it would have no effect; edit what heads "
-                "give (`blocks.i.z`, for instance ix.edits.ablate(heads=[1])) or what attention adds (`blocks.i.attn_out`)"
-            )
+        self.check_writable()
         pick = self._pick(value)
         old = get(value, pick)
         changed = self.layout.write(old, new) if self.grid is None else self.layout.write(self._unfolded(old, grid), new).flatten(0, 1)
