@@ -89,6 +89,11 @@ CASES: list[tuple[str, Callable[[], float]]] = [
     ("netrep/linear/alpha=1.0/euclidean/square", lambda: ix.measures.procrustes_distance(*SQUARE)),
     ("resi/procrustes_size_and_shape/pair", lambda: ix.measures.procrustes_distance(*PAIR)),
     ("sim_metric/procrustes_sq/pair", lambda: ix.measures.procrustes_normalized(*PAIR)),
+    ("resi/hard_corr_match/pair", lambda: ix.measures.neuron_match(*PAIR)),
+    ("resi/hard_corr_match/square", lambda: ix.measures.neuron_match(*SQUARE)),
+    ("resi/hard_corr_match/square", lambda: ix.measures.soft_matching(*SQUARE)),
+    ("resi/soft_corr_match/pair", lambda: ix.measures.neuron_match_soft(*PAIR)),
+    ("netrep/perm/euclidean/square", lambda: ix.measures.permutation_procrustes(*SQUARE)),
     ("resi/rsa/pair", lambda: rsa(*PAIR)),
     ("resi/rsa/wide", lambda: rsa(*WIDE)),
 ]

@@ -132,3 +132,53 @@ def ridge_r2(
     others = errors.sum(0) - errors
     chosen = errors.gather(1, others.argmin(1, keepdim=True))
     return 1 - float(chosen.sum() / squares.sum())
+
+
+@measure(
+    invariant={"translation", "rotation", "scale"},
+    sensitive=set(),
+    range=(-math.inf, 1),
+    source="Lenc & Vedaldi 2015; Csiszárik et al. 2021 (direct matching)",
+    higher="more similar",
+    minimum=4,
+    null="about -p / (n - p) for independent rows: an affine map that was fitted to chance",
+)
+def stitch_direct(pair: Annotated[CrossFolds, Need(folds="folds", seed="seed")], *, folds: int = 5, seed: int = 0) -> float:
+    r"""The share of Y's variance that an affine stitching layer on X reproduces in rows that it was not fitted on.
+
+    $1 - \sum_f \lVert Y_f - X_f T_{-f} - b_{-f} \rVert_F^2 \,/\, \sum_f \lVert Y_f - \bar{Y}_{-f} \rVert_F^2$ with the least-squares map
+    T, b of the other folds, paired rows [n, p] and [n, q]: direct matching. A layer that is trained on a downstream loss instead can
+    score well without matching anything, so that is another number.
+
+    Args:
+        pair: moments of both sides by fold.
+        folds: how many folds; rows of one source are never on both sides.
+        seed: of the deal of sources to folds.
+
+    Returns:
+        A share of variance, at most 1; far below 0 where X has about as many units as there are rows. Not symmetric: from X to Y.
+
+    Raises:
+        DegenerateInputError: all rows of one input are equal.
+        TooFewStimuliError: fewer than 4 rows, or fewer than two sources a fold.
+
+    Source:
+        Lenc & Vedaldi, "Understanding image representations by measuring their equivariance and equivalence", CVPR 2015; Csiszárik,
+        Kőrösi-Szabó, Matszangosz, Papp & Varga, "Similarity and matching of neural network representations", NeurIPS 2021.
+
+    Cost:
+        As `ridge_r2`.
+
+    Bias:
+        Too low for p near n, where least squares fits noise; `ridge_r2` shrinks instead.
+
+    Example:
+        >>> import numpy as np, inscape as ix
+        >>> X = np.random.default_rng(0).standard_normal((200, 5))
+        >>> round(ix.measures.stitch_direct(X, X @ np.ones((5, 2)) + 1), 6)
+        1.0
+    """
+    errors, squares = pair.errors([0.0])
+    if not float(squares.sum()) > 0:
+        raise DegenerateInputError("all rows of Y are equal, so there is nothing to predict")
+    return 1 - float(errors.sum() / squares.sum())

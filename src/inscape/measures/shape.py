@@ -62,9 +62,10 @@ def procrustes(pair: CrossMoments) -> float:
     return math.acos(min(1.0, cosine))
 
 
-def _squared_distance(pair: CrossMoments) -> float:
-    """‖Xc Q − Yc‖² at the best rotation, from traces and the nuclear norm; rounding leaves it at 0 or above."""
-    return max(0.0, pair.x.trace + pair.y.trace - 2 * pair.nuclear_norm)
+def distance(squares: float, shared: float) -> float:
+    """The root of squares − 2 shared; 0 where the difference is no more than the rounding of its terms."""
+    square = squares - 2 * shared
+    return math.sqrt(square) if square > 16 * torch.finfo(torch.float64).eps * squares else 0.0
 
 
 @measure(
@@ -109,7 +110,7 @@ def procrustes_distance(pair: CrossMoments) -> float:
         >>> round(ix.measures.procrustes_distance(X, np.array([[0.0, 1], [0, -1]])) ** 2, 6)
         8.0
     """
-    return math.sqrt(_squared_distance(pair))
+    return distance(pair.x.trace + pair.y.trace, pair.nuclear_norm)
 
 
 @measure(

@@ -119,7 +119,8 @@ class CrossFolds(Summary):
     def errors(self, alphas: Sequence[float]) -> tuple[Float[Tensor, "folds alphas"], Float[Tensor, " folds"]]:
         r"""Held-out squared errors of ridge regression for every fold and penalty, and the squares around the training mean.
 
-        The penalty is α times the mean positive eigenvalue of the training scatter. Cost: three products p² q a fold.
+        The penalty is α times the mean positive eigenvalue of the training scatter; with α = 0 directions that are rounding are left
+        out. Cost: three products p² q a fold.
 
         Raises:
             TooFewStimuliError: only one fold is left.
@@ -140,7 +141,7 @@ class CrossFolds(Summary):
             products, overlap = gram(fitted.T), (fitted * target).sum(1)
             row: list[float] = []
             for alpha in alphas:
-                weight = 1 / (basis.values + alpha * basis.scale)
+                weight = 1 / (basis.values + alpha * basis.scale) if alpha > 0 else basis.inverse
                 quadratic = float((weight[:, None] * weight * basis.held * products).sum())
                 row.append(around - 2 * float(weight @ overlap) + quadratic)
             errors.append(row)

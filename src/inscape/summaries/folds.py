@@ -29,6 +29,7 @@ class TrainBasis:
         held: scatter of the held-out rows about the training mean, in that basis, [p, p].
         held_first: sum of the held-out rows about the shift, [p].
         scale: mean of the eigenvalues that are not rounding; the unit of a penalty.
+        inverse: one over the eigenvalues, 0 where these are rounding, [p].
     """
 
     mean: Tensor
@@ -37,6 +38,7 @@ class TrainBasis:
     held: Tensor
     held_first: Tensor
     scale: float
+    inverse: Tensor
 
 
 class FoldMoments(Summary):
@@ -169,7 +171,8 @@ class FoldMoments(Summary):
             across = torch.outer(held.first, mean)
             scatter = held.second - across - across.T + n * torch.outer(mean, mean)
             inside = vectors.T @ scatter @ vectors
-            self._bases[fold] = TrainBasis(mean, values, vectors, inside, held.first, float(values[kept].mean()))
+            inverse = torch.where(kept, 1 / torch.where(kept, values, 1.0), 0.0)
+            self._bases[fold] = TrainBasis(mean, values, vectors, inside, held.first, float(values[kept].mean()), inverse)
         return self._bases[fold]
 
     @cached_property
