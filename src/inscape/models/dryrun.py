@@ -10,8 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from inscape.models.attended import Attended, Operands
 from inscape.models.attention import Caught, Watch
 from inscape.models.values import get, locate
+
+Shape = tuple[int, ...]
 
 
 @dataclass
@@ -46,7 +49,10 @@ class Record:
         count: number of runs by path.
         example: in words, the input that was used.
         attention: every attention that ran, by its shape.
+        attended: the queries, keys and values of attention where tensors are kept, in the order in which it ran.
         unwatched: why nothing is known of attention; empty where it was watched.
+        results: what the model returned, by what it read ("text", "image", "audio", or "" for all at once).
+        resized: for models of maps, the shapes `(input, output)` of every module in a second run on inputs of another size.
     """
 
     calls: list[Call] = field(default_factory=lambda: [])
@@ -54,7 +60,26 @@ class Record:
     example: str = ""
     result: Any = None
     attention: list[Caught] = field(default_factory=lambda: [])
+    attended: list[Attended] = field(default_factory=lambda: [])
     unwatched: str = ""
+    results: dict[str, Any] = field(default_factory=lambda: {})
+    resized: dict[str, tuple[Shape | None, Shape | None]] = field(default_factory=lambda: {})
+
+    def join(self, other: Record) -> None:
+        """Adds a pass over other inputs of the same model, as if it had followed."""
+        start = 1 + max((call.ended for call in self.calls), default=0)
+        for call in other.calls:
+            call.began, call.ended = call.began + start, call.ended + start
+        for event in (*other.attention, *other.attended):
+            event.at += start
+        self.calls += other.calls
+        self.count = {path: max(self.count.get(path, 0), other.count.get(path, 0)) for path in {**self.count, **other.count}}
+        self.attention += other.attention
+        self.attended += other.attended
+        self.unwatched = self.unwatched or other.unwatched
+        self.results.update(other.results)
+        self.resized.update(other.resized)
+        self.example += f" and {other.example}"
 
     def first(self, path: str) -> Call | None:
         """The first run of a module, if it ran."""
@@ -68,7 +93,8 @@ def linear_like(module: nn.Module) -> bool:
     weight = getattr(module, "weight", None)
     if isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D":
         return True
-    return isinstance(weight, Tensor) and weight.ndim == 2 and hasattr(module, "in_features")
+    # Layers of packed integers give their weight by a method, and adapters around a layer give that layer's.
+    return hasattr(module, "in_features") and ((isinstance(weight, Tensor) and weight.ndim == 2) or callable(weight))
 
 
 def record(root: nn.Module, run: Callable[[], Any], keep: Callable[[str], bool], jitter: Callable[[str], bool]) -> Record:
@@ -127,12 +153,13 @@ def record(root: nn.Module, run: Callable[[], Any], keep: Callable[[str], bool],
             stack.callback(module.register_forward_pre_hook(before(path), with_kwargs=True).remove)
             stack.callback(module.register_forward_hook(after(path, module)).remove)
         watch = Watch(values=False, where=lambda: (tuple(call.path for call in open_calls), next(clock)))
+        operands = Operands(lambda: (open_calls[-1].path if open_calls else "", next(clock)), keep)
         try:
             if any(getattr(module, "_compiled_call_impl", None) is not None for module in root.modules()):
                 log.unwatched = "a part of the model is compiled in place, so attention may run outside Python"
                 log.result = run()
             else:
-                with watch:
+                with watch, operands:
                     log.result = run()
         except Exception as error:
             if log.unwatched:
@@ -145,6 +172,7 @@ def record(root: nn.Module, run: Callable[[], Any], keep: Callable[[str], bool],
             generator.manual_seed(0)
             log.result = run()
     log.attention = [] if log.unwatched else watch.caught
+    log.attended = [] if log.unwatched else operands.seen
     log.calls = [call for call in log.calls if call.ended >= 0]
     return log
 
@@ -160,7 +188,7 @@ def block_lists(root: nn.Module) -> list[str]:
         if not isinstance(module, (nn.ModuleList, nn.Sequential)) or len(module) == 0:
             continue
         members = list(module)
-        if len({type(member) for member in members}) != 1 or next(members[0].children(), None) is None:
+        if not _of_one_family(members) or any(next(member.children(), None) is None for member in members):
             continue
         inner = [(name, part) for name, part in members[0].named_modules()]
         attends = any("att" in name.lower() or isinstance(part, nn.MultiheadAttention) for name, part in inner)
@@ -169,6 +197,12 @@ def block_lists(root: nn.Module) -> list[str]:
         ranked.append((attends, not second, len(members), size, path))
     ranked.sort(key=lambda row: row[:4], reverse=True)
     return [path for *_, path in ranked]
+
+
+def _of_one_family(members: list[nn.Module]) -> bool:
+    """Whether all are of one class, or of classes with a base of their own: a hybrid's blocks with attention and without."""
+    shared = set(type(members[0]).__mro__).intersection(*(type(member).__mro__ for member in members))
+    return len({type(member) for member in members}) == 1 or bool(shared - set(nn.ModuleList.__mro__) - set(nn.Sequential.__mro__))
 
 
 def guesses(root: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -30,6 +30,7 @@ class Pass:
         inside: a pass started by `Model.run` is under way, so `StopForward` will be caught.
         stop: that pass may end once every reading has fired.
         serial: number of the pass.
+        grids: by the path of a module, the first two axes of its last input, for sites that have both on one.
     """
 
     def __init__(self) -> None:
@@ -38,6 +39,7 @@ class Pass:
         self.serial = 0
         self.readings: list[_Reading] = []
         self.lookouts: list[Lookout] = []
+        self.grids: dict[str, tuple[int, int]] = {}
 
     def begin(self) -> None:
         """Starts counting afresh."""
@@ -66,14 +68,37 @@ class _Reading:
         self.stop = stop
 
 
+def _reads(site: Site, running: Pass) -> Callable[[Any], Tensor]:
+    """How a site is read while a pass runs."""
+    grid = site.grid
+    return site.read if grid is None else lambda value: site.read(value, running.grids.get(grid))
+
+
+@contextmanager
+def _gridded(root: nn.Module, sites: Sequence[Site], running: Pass) -> Generator[None]:
+    """Notes, in every pass, how many stimuli and positions there are where a site has both on one axis."""
+    with ExitStack() as stack:
+        for path in {site.grid for site in sites if site.grid is not None}:
+
+            def note(module: nn.Module, args: Any, kwargs: Any, path: str = path) -> None:
+                pick = locate((args, kwargs))
+                given = get((args, kwargs), pick) if pick is not None else None
+                if isinstance(given, Tensor) and given.ndim > 2:
+                    running.grids[path] = (given.shape[0], given.shape[1])
+
+            stack.callback(root.get_submodule(path).register_forward_pre_hook(note, with_kwargs=True, prepend=True).remove)
+        yield
+
+
 class _Tap:
     """A hook on one port of one module, serving all sites that are read there."""
 
     def __init__(self, sites: Sequence[Site], reader: Reader, running: Pass, reading: _Reading) -> None:
-        self.sites = [(site.name, site.read, site.call) for site in sites]
+        self.sites = [(site.name, _reads(site, running), site.call) for site in sites]
         # What most hooks do, twelve times and more in every pass: one site, whose rows are the tensor as it is.
         only = sites[0] if len(sites) == 1 else None
-        self.plain = only.name if only is not None and only.pick is None and only.layout == PLAIN and only.call is None else None
+        plain = only is not None and only.pick is None and only.layout == PLAIN and only.call is None and only.grid is None
+        self.plain = only.name if only is not None and plain else None
         self.reader = reader
         self.running = running
         self.reading = reading
@@ -197,6 +222,7 @@ def reading(root: nn.Module, sites: Sequence[Site], reader: Reader, running: Pas
     opened = _Reading(len(sites), stop)
     with ExitStack() as stack:
         stack.enter_context(counting(root, running))
+        stack.enter_context(_gridded(root, sites, running))
         running.readings.append(opened)
         stack.callback(running.readings.remove, opened)
         for (path, port), group in groups.items():
@@ -274,7 +300,8 @@ class Chain:
         changed = False
         for _, site, writer in self.entries:
             if site.call is None or site.call == self.call:
-                value = site.write(value, writer(site.read(value)))
+                grid = self.running.grids.get(site.grid) if site.grid is not None else None
+                value = site.write(value, writer(site.read(value, grid)), grid)
                 changed = changed or not site.in_place
         return value, changed
 
@@ -304,14 +331,19 @@ def _note_moment(moment: Moment) -> Callable[..., None]:
 
 @contextmanager
 def writing(
-    root: nn.Module, trunk: nn.Module, pairs: Sequence[tuple[Site, Writer]], running: Pass, chains: dict[tuple[str, str], Chain]
+    root: nn.Module,
+    watched: Sequence[nn.Module],
+    pairs: Sequence[tuple[Site, Writer]],
+    running: Pass,
+    chains: dict[tuple[str, str], Chain],
 ) -> Generator[None]:
     """Lets each writer change its site while the body runs; the hooks are removed with the last writer of a port, also after an error."""
     token = object()
     moment = Moment()
     with ExitStack() as stack:
         stack.enter_context(counting(root, running))
-        for part in {id(root): root, id(trunk): trunk}.values():
+        stack.enter_context(_gridded(root, [site for site, _ in pairs], running))
+        for part in {id(part): part for part in watched}.values():  # their arguments tell where in a sequence a pass is
             stack.callback(part.register_forward_pre_hook(_note_moment(moment), with_kwargs=True, prepend=True).remove)
         for site, writer in pairs:
             key = (site.path, site.port)

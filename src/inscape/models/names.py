@@ -19,9 +19,14 @@ BLOCK_ALIASES = {
     "attn.hook_v": "v",
     "attn.hook_z": "z",
     "attn.hook_pattern": "attn_pattern",
+    "hook_cross_attn_out": "cross_attn_out",
+    "hook_resid_mid_cross": "resid_mid_cross",
 }
 # In the order in which a block computes them.
-CANONICAL_BLOCK = ("resid_pre", "q", "k", "v", "attn_pattern", "z", "attn_out", "resid_mid", "mlp_act", "mlp_out", "resid_post")
+CANONICAL_BLOCK = (
+    *("resid_pre", "q", "k", "v", "attn_pattern", "z", "attn_out", "mixer_out", "resid_mid", "cross_attn_out", "resid_mid_cross"),
+    *("router", "experts_out", "mlp_act", "mlp_out", "resid_post"),
+)
 _TO_ALIAS = {canonical: alias for alias, canonical in BLOCK_ALIASES.items()}
 _ON_REQUEST = "attn_pattern"
 _BLOCK = re.compile(r"^blocks\.([^.]+)\.(.+)$")

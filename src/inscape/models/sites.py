@@ -79,8 +79,8 @@ class Site:
     def _unfolded(self, value: Tensor, grid: tuple[int, int] | None) -> Tensor:
         if grid is None or value.shape[0] != grid[0] * grid[1]:
             raise InscapeError(
-                f"site {self.name!r}: the {self.port}put of module {self.path!r} has shape {list(value.shape)}, stimuli and positions on one "
-                f"axis; expected a first axis of {'×'.join(map(str, grid)) if grid else 'known sizes'} as {self.grid!r} reads them"
+                f"site {self.name!r}: the {self.port}put of module {self.path!r} has shape {list(value.shape)}, stimuli and positions on "
+                f"one axis; expected {'×'.join(map(str, grid)) if grid else 'as many'} of them as {self.grid!r} was given"
             )
         return value.unflatten(0, grid)
 

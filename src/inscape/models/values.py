@@ -75,13 +75,14 @@ class Layout:
         time_first: the tensor is `[t, b, d]` (a recurrent layer without `batch_first`).
         channels_first: the tensor is `[b, c, *space]`; positions in space become rows.
         columns: the units `start:stop` of a wider tensor, such as the queries of a fused projection.
-        interleaved: `(heads, parts, index)`: units are stored head by head, and within a head part by part.
+        grouped: `(groups, start, stop)`: units are stored group by group (a head, or heads that share a key head), and of each group
+            these columns are meant.
     """
 
     time_first: bool = False
     channels_first: bool = False
     columns: tuple[int, int] | None = None
-    interleaved: tuple[int, int, int] | None = None
+    grouped: tuple[int, int, int] | None = None
 
     def read(self, value: Tensor | PackedSequence) -> Tensor:
         """The rows of a module's tensor; a view where that is possible."""
@@ -95,9 +96,9 @@ class Layout:
             tensor = tensor.flatten(1, -2)
         if self.columns is not None:
             tensor = tensor[..., self.columns[0] : self.columns[1]]
-        if self.interleaved is not None:
-            heads, parts, index = self.interleaved
-            tensor = tensor.unflatten(-1, (heads, parts, -1))[..., index, :].flatten(-2)
+        if self.grouped is not None:
+            groups, start, stop = self.grouped
+            tensor = tensor.unflatten(-1, (groups, -1))[..., start:stop].flatten(-2)
         return tensor
 
     def write(self, value: Tensor | PackedSequence, new: Tensor) -> Any:
@@ -107,14 +108,11 @@ class Layout:
             packed = pack_padded_sequence(new, lengths, batch_first=True, enforce_sorted=False)
             # The order inside a packed sequence was fixed when it was made; only the numbers change.
             return PackedSequence(packed.data, value.batch_sizes, value.sorted_indices, value.unsorted_indices)
-        if self.columns is not None:
+        if self.columns is not None or self.grouped is not None:
             whole = value.clone()
-            whole[..., self.columns[0] : self.columns[1]] = new
-            return whole
-        if self.interleaved is not None:
-            heads, parts, index = self.interleaved
-            whole = value.clone()
-            whole.unflatten(-1, (heads, parts, -1))[..., index, :] = new.unflatten(-1, (heads, -1))
+            groups, start, stop = self.grouped if self.grouped is not None else (1, *(self.columns or (0, 0)))
+            rows = new.transpose(0, 1) if self.time_first and value.ndim == 3 else new
+            whole.unflatten(-1, (groups, -1))[..., start:stop] = rows.reshape(*value.shape[:-1], groups, -1)
             return whole
         if self.channels_first and value.ndim > 2:
             return new.transpose(1, 2).reshape(value.shape)
