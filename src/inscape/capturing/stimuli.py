@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from inscape.capturing.media import read_image, read_sound
+from inscape.capturing.chat import is_conversation, read_conversation
+from inscape.capturing.media import file_kind, is_picture, read_image, read_sound
 from inscape.capturing.tables import TABLE_SUFFIXES, Columns, content_column, id_column, kind_of, metadata, read_table, table_columns
 from inscape.errors import StimuliError, nearest
 
-KINDS = ("text", "tokens", "image", "sound", "array")
+KINDS = ("text", "tokens", "chat", "image", "sound", "array")
 
 
 class Stimuli:
     """Stimuli with ids and columns; rows with the same id are repeats of one stimulus.
 
-    Takes a list of texts (or of token-id lists, arrays, Pillow pictures, or paths of images and sounds), a table (pandas, Arrow, dict of
-    lists, list of dicts, or the path of a Parquet, CSV, TSV, JSONL or text file), or an array [n, ...] whose rows are stimuli.
+    Takes a list of texts (or of conversations, token-id lists, arrays, Pillow pictures, or paths of images and sounds), a table (pandas,
+    Arrow, dict of lists, list of dicts, or the path of a Parquet, CSV, TSV, JSONL or text file), or an array [n, ...] whose rows are
+    stimuli. One text, one picture or one conversation alone is one stimulus.
 
     Args:
         data: the stimuli, in any of these forms.
-        column: for a table, the column that holds the stimulus; default: "text", "input_ids", "image", "audio" or the only candidate.
+        column: for a table, the column that holds the stimulus; default: "text", "input_ids", "messages", "image", "audio" or the only
+            candidate.
         ids: the ids as a list, or the name of a column; default: the column "stimulus" or "id", else the position "0", "1", ….
-        kind: one of "text", "tokens", "image", "sound", "array"; default: judged from the values.
+        kind: one of "text", "tokens", "chat", "image", "sound", "array"; default: judged from the values. A chat is a list of messages
+            `{"role": …, "content": …}`; one such list is one stimulus.
         sampling_rate: of sounds given as arrays, in Hz; a column "sampling_rate" may give one per stimulus.
+        template: for chats, arguments of the tokenizer's `apply_chat_template`, such as `{"add_generation_prompt": True}`.
 
     Raises:
         StimuliError: nothing usable: no stimuli, an empty text, mixed kinds, a file that is missing, a column that is not there.
@@ -37,6 +44,12 @@ class Stimuli:
         >>> stimuli = Stimuli({"text": ["A cat.", "A dog."], "animal": ["cat", "dog"]})
         >>> len(stimuli), stimuli.kind, stimuli.ids
         (2, 'text', ['0', '1'])
+
+    Attributes:
+        kind: what the stimuli are.
+        ids: one per presentation.
+        single: one prompt was given and not a list of them, so all of its tokens are of interest.
+        table: one row per stimulus with the user's columns.
     """
 
     def __init__(
@@ -47,15 +60,26 @@ class Stimuli:
         ids: Sequence[Any] | str | None = None,
         kind: str | None = None,
         sampling_rate: int | None = None,
+        template: Mapping[str, Any] | None = None,
     ) -> None:
-        columns, values = _read(data, column)
+        self.single = _is_single(data)
+        columns, values = _read([data] if self.single else data, column)
         if len(values) == 0:
             raise StimuliError("there are no stimuli (the input is empty); give at least one")
         if kind is not None and kind not in KINDS:
             raise StimuliError(f"kind={kind!r} is unknown; nearest: {nearest(kind, KINDS)}")
-        self.kind = kind or (_array_kind(values) if not isinstance(values, list) else kind_of(values))
+        name = next((name for name, held in columns.items() if held is values), None)
+        self.kind = kind or (_array_kind(values) if not isinstance(values, list) else kind_of(values, name))
+        if template is not None and self.kind != "chat":
+            raise StimuliError(f"template={dict(template)!r} is for chat messages; the stimuli are of kind {self.kind!r}")
+        self.template: dict[str, Any] = dict(template or {})
+        if self.kind == "chat":
+            values = [read_conversation(value, position) for position, value in enumerate(values)]
+            # As text the messages keep their keys whatever other conversations have, and can be read again.
+            columns = {**columns, name or "messages": [json.dumps(value, ensure_ascii=False, default=str) for value in values]}
         self.sampling_rate = sampling_rate
-        self._values = values
+        self._columns = columns
+        self._values: Any = values
         _check_values(values, self.kind)
         self.ids = _ids(columns, ids, len(values))
         self._index(metadata(columns, len(values)))
@@ -82,6 +106,8 @@ class Stimuli:
             return read_sound(value)[0]
         if self.kind == "text":
             return str(value)
+        if self.kind == "chat":
+            return value
         return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
 
     def rate(self, position: int) -> int | None:
@@ -93,11 +119,44 @@ class Stimuli:
         value = self._values[position]
         return read_sound(value)[1] if isinstance(value, (str, Path)) else self.sampling_rate
 
+    def has(self, name: str) -> bool:
+        """Whether the user's table has a column of this name."""
+        return name in self._columns
+
+    def part(self, name: str, *, kind: str | None = None) -> Stimuli:
+        """Another column of the user's table as stimuli with the same ids, such as the pictures beside the texts."""
+        if name not in self._columns:
+            raise StimuliError(f"the stimuli have no column {name!r}; nearest: {nearest(name, self._columns)}")
+        kept = {key: values for key, values in self._columns.items() if key in (name, "sampling_rate")}
+        return Stimuli(kept, column=name, ids=self.ids, kind=kind, sampling_rate=self.sampling_rate)
+
     def column(self, name: str) -> list[Any]:
         """A column of the user's table, one value per presentation."""
         if name not in self.presented.column_names:
             raise StimuliError(f"the stimuli have no column {name!r}; nearest: {nearest(name, self.presented.column_names)}")
         return self.presented.column(name).to_pylist()
+
+    def with_columns(self, columns: Mapping[str, Sequence[Any]]) -> Stimuli:
+        """The same stimuli with further columns, one value per presentation.
+
+        Raises:
+            StimuliError: a column of that name is there already.
+        """
+        for name in columns:
+            if name in self.presented.column_names:
+                raise StimuliError(f"the stimuli have a column {name!r} already, which this capture would write; rename it")
+        wider = copy.copy(self)
+        told = self.presented if self.presented.num_columns else pa.table({"stimulus": pa.array(self.ids, pa.string())})
+        for name, values in columns.items():
+            told = told.append_column(name, values if isinstance(values, pa.Array) else pa.array(list(values)))
+        wider._index(told)
+        return wider
+
+    def with_template(self, template: Mapping[str, Any]) -> Stimuli:
+        """The same chats under other template options."""
+        other = copy.copy(self)
+        other.template = dict(template)
+        return other
 
     def digest(self) -> str:
         """A SHA-256 over ids, contents and columns: equal for equal stimuli, so that a capture knows its own store again."""
@@ -106,7 +165,9 @@ class Stimuli:
             digest.update(f"\x00{name}\x00{values!r}".encode())
         digest.update(str(self.sampling_rate).encode())
         for value in self._values:
-            if isinstance(value, (str, Path)) and self.kind in ("image", "sound"):
+            if self.kind == "chat":
+                digest.update(json.dumps(value, sort_keys=True, default=str).encode() + b"\x00")
+            elif isinstance(value, (str, Path)) and self.kind in ("image", "sound"):
                 digest.update(Path(value).read_bytes() if Path(value).is_file() else b"missing")
             elif isinstance(value, (str, Path)):
                 text = str(value).encode()
@@ -144,16 +205,21 @@ class Stimuli:
         self.table = pa.table({"stimulus": pa.array(list(first), pa.string()), **columns})
 
 
+def _is_single(data: Any) -> bool:
+    """Whether the input is one stimulus by itself: a text (and no name of a table), a picture, a conversation."""
+    if isinstance(data, str):
+        return not data.lower().endswith(TABLE_SUFFIXES)
+    if isinstance(data, Path):
+        return file_kind(data.name) is not None
+    return is_picture(data) or (is_conversation(data) and all("content" in message or "tool_calls" in message for message in data))
+
+
 def _read(data: Any, column: str | None) -> tuple[Columns, Any]:
     """The columns of the input and its stimuli: a list, or an array whose rows they are."""
     if isinstance(data, (str, Path)):
-        path = Path(data)
-        if path.suffix.lower() not in TABLE_SUFFIXES:
-            raise StimuliError(
-                f"got the single text {str(data)[:80]!r}; give a list, as in [{str(data)[:20]!r}], or the path of a file "
-                f"that ends in {', '.join(TABLE_SUFFIXES)}"
-            )
-        data = read_table(path)
+        if not str(data).lower().endswith(TABLE_SUFFIXES):
+            raise StimuliError(f"{str(data)!r} is a path of no known kind; expected a file that ends in {', '.join(TABLE_SUFFIXES)}")
+        data = read_table(data)
     columns = table_columns(data)
     if columns is not None:
         if not any(columns.values()):

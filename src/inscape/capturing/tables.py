@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from inscape.capturing.chat import is_conversation
 from inscape.capturing.media import file_kind, is_picture
 from inscape.errors import StimuliError, nearest
 
 TABLE_SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl", ".json", ".txt")
-CONTENT_COLUMNS = ("text", "input_ids", "tokens", "image", "audio", "sound", "array", "path", "sentence", "prompt")
+CONTENT_COLUMNS = ("text", "input_ids", "tokens", "messages", "image", "audio", "sound", "array", "path", "sentence", "prompt")
 ID_COLUMNS = ("stimulus", "id")
 
 Columns = dict[str, list[Any]]
@@ -23,7 +24,10 @@ def read_table(path: str | Path) -> Columns:
     """The columns of a Parquet, CSV, TSV, JSONL or text file (one text a line, as column "text")."""
     path = Path(path)
     if not path.is_file():
-        raise StimuliError(f"there is no stimulus file at {str(path)!r}; expected a file that ends in {', '.join(TABLE_SUFFIXES)}")
+        raise StimuliError(
+            f"there is no stimulus file at {str(path)!r}; expected a file that ends in {', '.join(TABLE_SUFFIXES)} (a text that ends so "
+            "goes in a list)"
+        )
     suffix = path.suffix.lower()
     try:
         if suffix == ".parquet":
@@ -102,8 +106,13 @@ def metadata(columns: Columns, n: int) -> pa.Table:
     return pa.table(kept) if kept else pa.table({"stimulus": pa.array([None] * n, pa.string())}).drop_columns(["stimulus"])
 
 
-def kind_of(values: list[Any]) -> str:
-    """What a list of stimuli is: "text", "tokens", "image", "sound" or "array", judged by all of its items."""
+def kind_of(values: list[Any], name: str | None = None) -> str:
+    """What a list of stimuli is: "text", "tokens", "chat", "image", "sound" or "array", judged by all of its items.
+
+    A column `name` of "messages" may hold conversations as JSON.
+    """
+    if name == "messages" and values and all(isinstance(value, str) and value.lstrip().startswith("[{") for value in values):
+        return "chat"
     missing = [position for position, value in enumerate(values) if value is None]
     if missing:
         raise StimuliError(f"{len(missing)} stimuli are missing (None), the first at position {missing[0]}; drop those rows or fill them")
@@ -120,6 +129,8 @@ def _arrow(table: pa.Table | pa.RecordBatch) -> Columns:
 
 
 def _kind(value: Any) -> str:
+    if is_conversation(value):
+        return "chat"
     if isinstance(value, (str, Path)):
         return file_kind(str(value)) or "text"
     if is_picture(value):

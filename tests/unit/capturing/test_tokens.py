@@ -154,10 +154,12 @@ def test_the_manifest_records_the_call(bert):
         "special": "drop",
         "max_length": 64,
         "max_length_from": "model",
+        "truncation_side": "right",
         "truncated_stimuli": 0,
         "truncated_tokens": 0,
         "tokens": 7,
         "special_tokens": 4,
+        "opened_by_special": 2,
         "padding": "right",
         "mixes_lengths": True,
         "content_sha256": "",
@@ -197,14 +199,14 @@ BAD = [
     ("gpt2", ["w0"], {"padding_side": "top"}, "padding_side='top' is unknown; expected 'right' or 'left'"),
     ("bert", ["w0", "  "], {"special": "drop"}, "stimulus '1' has 2 tokens and none is left by tokens='last', special='drop'"),
     ("gpt2", np.zeros((2, 8, 8, 3), np.uint8), {}, "reads text input; got stimuli of kind 'image' (the first is an array uint8 [8, 8, 3])"),
-    ("gpt2", np.zeros((2, 8)), {}, "Give texts or lists of token ids"),
+    ("gpt2", np.zeros((2, 8)), {}, "Give texts, chat messages or lists of token ids"),
     ("gpt2", {"text": ["w0"], "m": [[True, False]]}, {"tokens": "m"}, "the mask of stimulus '0' has shape (2,), its sequence has 1 tokens"),
     ("gpt2", {"text": ["w0", "w1"], "m": [0, None]}, {"tokens": "m"}, "column 'm' has no value for stimulus '1'"),
     (
         "gpt2",
-        {"text": ["w0"], "m": [["x"]]},
+        {"text": ["w0"], "m": [[0.5]]},
         {"tokens": "m"},
-        "positions of stimulus '0' are <U1; expected whole numbers or",
+        "positions of stimulus '0' are float64; expected whole numbers or",
     ),
     ("gpt2", [[1.5, 2.5]], {}, "reads text input; got stimuli of kind 'array'"),
     ("gpt2", ["w0"], {"dtype": "float8"}, "dtype='float8' is unknown; nearest: 'float"),
@@ -227,7 +229,7 @@ def test_bad_input_is_told_what_is_wrong(request, name, stimuli, options, text):
 
 def test_texts_for_models_without_a_tokenizer(make):
     with pytest.raises(
-        StimuliError, match=re.escape("the stimuli are texts ('w0' …) and the model has no tokenizer; load it with tokenizer=")
+        StimuliError, match=re.escape("the stimuli are texts ('w0' …) and the model has no tokenizer; give it one with ix.load(model, tokenizer=")
     ):
         ix.capture(ix.load(make("gpt2")), ["w0"], SITE)
     with pytest.raises(StimuliError, match="special='drop' needs a tokenizer that says which tokens are special; the model has none"):
