@@ -16,7 +16,8 @@ CHATML = (
 # The same with marks around what the assistant writes, its end mark included.
 MARKED = (
     "{% for message in messages %}{% if message['role'] == 'assistant' %}<|im_start|>assistant\n{% generation %}{{ message['content'] }}"
-    "<|im_end|>{% endgeneration %}\n{% else %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endif %}{% endfor %}"
+    "<|im_end|>{% endgeneration %}\n{% else %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endif %}"
+    "{% endfor %}"
 )
 # Opens with BOS, puts the system prompt into the first turn, trims, knows two roles only.
 FOLDED = (

@@ -229,7 +229,8 @@ def test_bad_input_is_told_what_is_wrong(request, name, stimuli, options, text):
 
 def test_texts_for_models_without_a_tokenizer(make):
     with pytest.raises(
-        StimuliError, match=re.escape("the stimuli are texts ('w0' …) and the model has no tokenizer; give it one with ix.load(model, tokenizer=")
+        StimuliError,
+        match=re.escape("the stimuli are texts ('w0' …) and the model has no tokenizer; give it one with ix.load(model, tokenizer="),
     ):
         ix.capture(ix.load(make("gpt2")), ["w0"], SITE)
     with pytest.raises(StimuliError, match="special='drop' needs a tokenizer that says which tokens are special; the model has none"):
