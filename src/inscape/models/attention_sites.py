@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import groupby
-
-from torch import nn
+from collections.abc import Sequence
 
 from inscape.models.attention import Caught, Shape, by_head_shape, only
-from inscape.models.dryrun import Record
+from inscape.models.dryrun import Call, Record
 from inscape.models.sites import Kind, Site
 from inscape.models.values import Layout
 
@@ -37,29 +35,33 @@ def pattern_of(log: Record, path: str, time_first: bool) -> tuple[Caught, Shape]
 
 
 def canonical_patterns(
-    log: Record, blocks: str, count: int, *, kind: Kind, layout: Layout, until: int | None = None
+    log: Record, runs: Sequence[Call], *, kind: Kind, layout: Layout, until: int | None = None
 ) -> tuple[dict[str, Site], dict[str, str]]:
     """`blocks.i.attn_pattern` for every block of a stack, and for those that have none the reason.
 
-    `until` is the moment at which the attention branch of the first block ended, where that is known.
+    Args:
+        log: the dry run.
+        runs: what ran as block 0, 1, …: one run of each block, or several runs of a shared one.
+        kind: what a row is.
+        layout: of the stream.
+        until: the moment at which the attention branch of the first block ended, where that is known.
     """
     sites: dict[str, Site] = {}
     missing: dict[str, str] = {}
     inside_first: str | None = None
-    for i in range(count):
-        block, name = f"{blocks}.{i}", f"blocks.{i}.{PATTERN}"
-        paths = _attentions(log, block, until if i == 0 else None)
-        if inside_first is not None and block + inside_first in paths:
-            paths = [block + inside_first]
-        found = pattern_of(log, paths[0] if paths else block, layout.time_first)
+    for i, run in enumerate(runs):
+        name = f"blocks.{i}.{PATTERN}"
+        paths = _attentions(log, run, until if i == 0 else None)
+        if inside_first is not None and run.path + inside_first in paths:
+            paths = [run.path + inside_first]
+        found = pattern_of(log, paths[0] if paths else run.path, layout.time_first)
         if isinstance(found, str):
             missing[name] = found
             continue
         caught, shape = found
         if inside_first is None:
-            inside_first = paths[0][len(block) :]
-        call = log.first(block)
-        taken = call.taken_raw if call is not None else None
+            inside_first = paths[0][len(run.path) :]
+        taken = run.taken_raw
         expected = None if taken is None or len(taken) != 3 else (taken[1], taken[0]) if layout.time_first else (taken[0], taken[1])
         if expected is not None and (shape[0], shape[2], shape[3]) != (expected[0], expected[1], expected[1]):
             missing[name] = (
@@ -67,15 +69,18 @@ def canonical_patterns(
                 f"(attention within windows, among latents or by chunks?); {paths[0] + ':pattern'!r} reads it as it is"
             )
             continue
-        sites[name] = Site(name, paths[0], "pattern", layout=layout, kind=kind, heads=shape[1], note=caught.note)
+        earlier = sum(call.path == paths[0] and call.began < run.began for call in log.calls)
+        nth = earlier if log.count[paths[0]] > 1 else None
+        sites[name] = Site(name, paths[0], "pattern", layout=layout, kind=kind, heads=shape[1], call=nth, note=caught.note)
     return sites, missing
 
 
-def _attentions(log: Record, block: str, until: int | None) -> list[str]:
-    """The innermost modules that run attention in a block, in the order in which they run; self-attention only, where there is another."""
-    inside = [c for c in log.attention if (c.path == block or c.path.startswith(block + ".")) and (until is None or c.at < until)]
+def _attentions(log: Record, run: Call, until: int | None) -> list[str]:
+    """The innermost modules that run attention in one run of a block, in their order; self-attention only, where there is another."""
+    end = run.ended if until is None else until
+    inside = [c for c in log.attention if run.began < c.at < end and (c.path == run.path or c.path.startswith(run.path + "."))]
     sure = [c for c in inside if c.sure] or [c for c in inside if len(c.shape) == 4]
-    paths = [path for path, _ in groupby(c.path for c in sure)]
+    paths = list(dict.fromkeys(c.path for c in sure))
     own = [path for path in paths if not any(word in path.lower().replace("_", "") for word in ("cross", "encdec", "encoderattn"))]
     return own or paths
 
@@ -83,8 +88,3 @@ def _attentions(log: Record, block: str, until: int | None) -> list[str]:
 def attends(log: Record | None, path: str) -> bool:
     """Whether the module at `path` is the innermost one around some attention."""
     return log is not None and any(caught.path == path and caught.sure for caught in log.attention)
-
-
-def heads_by_time(module: nn.Module) -> bool:
-    """Whether a module that runs attention itself takes time before the batch."""
-    return isinstance(module, nn.MultiheadAttention) and not module.batch_first

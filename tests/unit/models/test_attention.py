@@ -629,7 +629,9 @@ def test_modules_without_a_pattern_are_refused_with_the_reason(gpt2: Any) -> Non
     model = ix.load(gpt2)
     with pytest.raises(SiteNotFoundError, match=r"no site 'transformer.h.0.mlp:pattern': 'transformer.h.0.mlp' runs no attention whose"):
         model.resolve("transformer.h.0.mlp:pattern")
-    with pytest.raises(SiteNotFoundError, match=r"runs attention 3 times in one call; name one of its parts: 'transformer.h.0.attn:pattern'"):
+    with pytest.raises(
+        SiteNotFoundError, match=r"runs attention 3 times in one call; name one of its parts: 'transformer.h.0.attn:pattern'"
+    ):
         model.resolve("transformer:pattern")
     from transformers import MambaConfig, MambaModel
 
@@ -741,5 +743,7 @@ def test_shared_attention_runs_once_for_each_call() -> None:
     sites = [site.name for site in model.resolve(f"{path}:pattern")]
     assert sites == [f"{path}:pattern#{i}" for i in range(3)]
     got = patterns(model, {"input_ids": IDS}, sites)
+    canonical = patterns(model, {"input_ids": IDS})
     for i, expected in enumerate(eager_weights(make, {"input_ids": IDS})):
         torch.testing.assert_close(got[sites[i]], expected, atol=1e-5, rtol=0)
+        assert torch.equal(got[sites[i]], canonical[f"blocks.{i}.attn_pattern"])
