@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
 
 from inscape.errors import SiteNotFoundError, nearest
+from inscape.models.alike import representatives
 from inscape.models.attention_sites import attends, pattern_of
+from inscape.models.calling import READS
 from inscape.models.dryrun import Record, block_lists, record
+from inscape.models.examples import resized
 from inscape.models.layouts import layout_of
-from inscape.models.names import CANONICAL_BLOCK, in_order, is_glob, matches, to_alias, to_canonical
+from inscape.models.names import CANONICAL_BLOCK, is_glob, matches, to_alias, to_canonical
 from inscape.models.sites import Kind, Port, Site, SiteInfo, SiteTable
-from inscape.models.structure import Structure, add_logits, analyze, block_ends
+from inscape.models.structure import Structure
+from inscape.models.towers import Tower, Towers, find_towers
 from inscape.models.values import Layout
 
 _KINDS: dict[str, Kind] = {"text": "tokens", "image": "patches", "audio": "frames"}
 _HOOK_EMBED = "hook_embed"
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _LISTS = (nn.ModuleList, nn.ModuleDict)  # they hold modules and never run
 
 # The site of the whole module's output, for modules without parts (a bare nn.LSTM) and wherever no part has this name.
@@ -31,7 +36,7 @@ class Atlas:
 
     Args:
         root: the model.
-        modality: "text", "image", "audio" or "tensor".
+        modality: "text", "image", "audio", "multimodal" or "tensor".
         config: its configuration, if it has one.
         trunk: path of the part without the head; "" when that is the whole model or unknown.
         has_trunk: whether a trunk-only pass exists.
@@ -46,53 +51,76 @@ class Atlas:
         self._kind: Kind = "tokens"
         self.record: Record | None = None
         self.problem = ""
-        self.structure = Structure()
+        self.stacks = Towers()
         self.paths = [path for path, _ in root.named_modules() if path]
 
-    def survey(self, attempts: Mapping[str, Callable[[], Any]], *, integers: bool) -> None:
-        """Dry-runs the model on the first of `attempts` that works, and finds its canonical sites."""
-        lists = block_lists(self._root)
-        firsts = tuple(f"{path}.0." for path in lists)
+    @property
+    def structure(self) -> Structure:
+        """The canonical sites of all stacks."""
+        return self.stacks.structure
+
+    def survey(self, plans: Iterable[list[tuple[str, Any]]], run: Callable[[Any], Any], *, integers: bool) -> None:
+        """Dry-runs the model by the first of `plans` of which every pass works, and finds its canonical sites."""
         self._kind = _KINDS.get(self._modality, "tokens" if integers else "frames")
         self.problem = "no example input could be made for it; pass one: model.sites(example=batch)"
-        for words, run in attempts.items():
+        most = 0
+        for passes in plans:
+            done, problem = self._passes(passes, run)
+            if len(done) > most or most == 0:
+                self.problem = problem
+            if len(done) > most:
+                most, self.record = len(done), done[0]
+                for other in done[1:]:
+                    self.record.join(other)
+            if not problem:
+                break
+        if self.record is not None and self._modality not in _KINDS and len(self._shape("", "in") or ()) == 4:
+            self._kind = "patches"  # pictures in, so what a transformer makes of them are patches
+        self.stacks = find_towers(self._root, self.record, self._config, self._kind)
+        sites = self.structure.sites
+        sites.update({name: self._finish(site) for name, site in sites.items()})
+        if self.record is not None:
+            for call in self.record.calls:  # the tensors have served; keep the shapes only
+                call.taken = call.given = None
+            self.record.attended.clear()
+            self.record.results.clear()
+            self.record.result = None
+
+    def _passes(self, passes: list[tuple[str, Any]], run: Callable[[Any], Any]) -> tuple[list[Record], str]:
+        """The passes that work, and what is wrong with the last one that does not."""
+        lists = block_lists(self._root)
+        # Of blocks that are built alike, one is looked into.
+        firsts = tuple(f"{path}.{i}." for path in lists for i in sorted(set(representatives(self._root, path))))
+        done: list[Record] = []
+        problem = ""
+        for words, batch in passes:
             try:
-                self.record = record(
+                log = record(
                     self._root,
-                    run,
+                    lambda batch=batch: run(batch),
                     keep=lambda path: path.startswith(firsts) or not _deep(path, lists),
                     jitter=lambda path: path.startswith(firsts),
                 )
             except Exception as error:  # any model may refuse a made-up input, each in its own way
-                self.problem = (
+                problem = (
                     f"the dry run on {words} failed ({type(error).__name__}: {str(error)[:200]}); pass an input: model.sites(example=batch)"
                 )
                 continue
-            self.record.example, self.problem = words, ""
-            if self._modality not in _KINDS and len(self._shape("", "in") or ()) == 4:
-                self._kind = "patches"  # pictures in, so what a transformer makes of them are patches
-            break
-        self.structure = self._analyze(lists)
-        if self.record is not None:
-            for call in self.record.calls:  # the tensors have served; keep the shapes only
-                call.taken = call.given = None
-            self.record.result = None
+            log.example = words
+            read = {READS[key] for key in batch if key in READS} if isinstance(batch, Mapping) else set[str]()
+            log.results = {next(iter(read)) if len(read) == 1 else "": log.result}
+            if read != {"text"} and any(isinstance(part, _CONVOLUTIONS) for part in self._root.modules()):
+                self._run_resized(log, batch, run)
+            done.append(log)
+        return done, problem
 
-    def _analyze(self, lists: list[str]) -> Structure:
-        if self.record is None:
-            return block_ends(self._root, lists[0], self._kind) if lists else Structure()
-        for path in lists:
-            found = analyze(self._root, path, self.record, self._config, self._kind)
-            if found is not None:
-                break
-        else:
-            found = Structure()
-            add_logits(self._root, self.record, self._kind, found)
-            if not found.sites:
-                found.missing.clear()  # a plain module lacks nothing
-        order = sorted(found.sites, key=in_order)
-        found.sites = {name: self._finish(found.sites[name]) for name in order}
-        return found
+    def _run_resized(self, log: Record, batch: Any, run: Callable[[Any], Any]) -> None:
+        """Runs once more on another size: the axis that stays as it was holds the channels."""
+        try:
+            other = record(self._root, lambda: run(resized(batch)), keep=lambda path: False, jitter=lambda path: False)
+        except Exception:  # many models read one size only; then the kinds of the parts decide
+            return
+        log.resized = {call.path: (call.taken_raw, call.given_raw) for call in reversed(other.calls)}
 
     def _finish(self, site: Site) -> Site:
         outside = self._has_trunk and self._trunk != "" and site.path != self._trunk and not site.path.startswith(self._trunk + ".")
@@ -110,19 +138,26 @@ class Atlas:
         if port == "pattern":
             return self._raw_pattern(name, path, call)
         shape = self._shape(path, port)
-        layout = layout_of(self._root, path, shape)
-        kind = self._kind
+        layout = self._layout(path, port, shape)
+        tower = self.stacks.at(path)
+        kind = self._kind if tower is None else tower.kind
         if shape is not None and len(shape) <= 2:
             kind = "vector"
         elif shape is not None and len(shape) > 3:
             kind = "patches"
-        return self._finish(Site(name, path, port, kind=kind, layout=layout, call=call))
+        return self._finish(Site(name, path, port, kind=kind, layout=layout, call=call, tower="" if tower is None else tower.name))
+
+    def _layout(self, path: str, port: str, shape: tuple[int, ...] | None) -> Layout:
+        other = self.record.resized.get(path) if self.record is not None else None
+        return layout_of(self._root, path, shape, None if other is None else other[0 if port == "in" else 1])
 
     def _raw_pattern(self, name: str, path: str, call: int | None) -> Site:
         layout = Layout(time_first=layout_of(self._root, path, None).time_first)
         found = pattern_of(self.record, path, layout.time_first) if self.record is not None else ""
         heads, note = (None, "") if isinstance(found, str) else (found[1][1], found[0].note)
-        return self._finish(Site(name, path, "pattern", kind=self._kind, layout=layout, call=call, heads=heads, note=note))
+        tower = self.stacks.at(path)
+        kind, home = (self._kind, "") if tower is None else (tower.kind, tower.name)
+        return self._finish(Site(name, path, "pattern", kind=kind, layout=layout, call=call, heads=heads, note=note, tower=home))
 
     def find(self, pattern: str, *, split_calls: bool) -> list[Site]:
         """The sites that a name or glob stands for; empty when there are none."""
@@ -131,10 +166,9 @@ class Atlas:
         if index == "" and base == _HOOK_EMBED:
             found = self._token_embedding(pattern)
             return [found] if found is not None else []
-        known = self.structure.sites
-        names = matches(base, known) if is_glob(base) else [base] if base in known else []
-        if names and not index:
-            return [known[name] for name in names]
+        found_named = self._named(base)
+        if found_named and not index:
+            return found_named
         path, colon, port = base.partition(":")
         if colon and port not in ("in", "out", "pattern"):
             return []
@@ -159,12 +193,37 @@ class Atlas:
                 found_sites.append(self.raw(label, p, where))
         return found_sites
 
+    def _named(self, name: str) -> list[Site]:
+        """The canonical sites of a name or glob. The main stack also goes by its own name, which the sites then keep."""
+        known = self.structure.sites
+        prefixes = tuple(prefix for prefix in self.stacks.prefixes if prefix)
+        also = {f"{site.tower}.{each}": site for each, site in known.items() if site.tower and not each.startswith(prefixes)}
+        if not is_glob(name):
+            return [known[name]] if name in known else [replace(also[name], name=name)] if name in also else []
+        found = [known[each] for each in matches(name, known)]
+        places = {(site.path, site.port, site.name.rpartition(".")[2]) for site in found}
+        for each in matches(name, also):
+            site = also[each]
+            if (site.path, site.port, site.name.rpartition(".")[2]) not in places:
+                found.append(replace(site, name=each))
+        return found
+
+    def _named_main(self) -> list[Tower]:
+        """The towers whose names stand without the prefix that they could have."""
+        return [tower for tower in self.stacks.towers if tower.name and not tower.prefix]
+
     def _from_the_end(self, name: str) -> str:
+        """With negative numbers counted from the last block (or stage) that there is."""
         parts = name.split(".")
-        if len(parts) == 3 and parts[0] == "blocks" and re.fullmatch(r"-\d+", parts[1]) and self.structure.blocks is not None:
-            count = len(list(self._root.get_submodule(self.structure.blocks).children()))
-            return f"blocks.{count + int(parts[1])}.{parts[2]}"
-        return name
+        for i, part in enumerate(parts):
+            if re.fullmatch(r"-\d+", part):
+                before = ".".join(parts[:i]) + "."
+                known = [*self.structure.sites, *(f"{tower.name}.{n}" for tower in self._named_main() for n in self.structure.sites)]
+                numbers = [int(head) for n in known if n.startswith(before) and (head := n[len(before) :].partition(".")[0]).isdigit()]
+                if not numbers:
+                    return name
+                parts[i] = str(max(numbers) + 1 + int(part))
+        return ".".join(parts)
 
     def _token_embedding(self, name: str) -> Site | None:
         for path, module in self._root.named_modules():
@@ -176,8 +235,10 @@ class Atlas:
     def missing(self, pattern: str) -> SiteNotFoundError:
         """The error for a name that stands for nothing, with the reason or the three nearest names."""
         name = self._from_the_end(to_canonical(pattern))
-        why = self.structure.missing
-        reason = why.get(name) or next((why[n] for n in matches(name, why)), None) if is_glob(name) else why.get(name)
+        why = {**self.structure.untold, **self.structure.missing}
+        for tower in self._named_main():
+            why.update({f"{tower.name}.{n}": reason for n, reason in why.items() if n.startswith("blocks.")})
+        reason = why.get(name) or next((why[n] for n in matches(name, why)), None) if is_glob(name) else _reason(name, why)
         if reason:
             return SiteNotFoundError(f"this model has no site {pattern!r}: {reason}. Nearest: {nearest(name, [*self.structure.sites])}")
         bare = name.partition(":")[0].partition("#")[0]
@@ -187,10 +248,25 @@ class Atlas:
         if name.partition("#")[0].endswith(":pattern") and (bare in self.paths or bare == WHOLE) and self.record is not None:
             found = pattern_of(self.record, "" if bare == WHOLE else bare, False)
             return SiteNotFoundError(f"no site {pattern!r}: {found if isinstance(found, str) else 'it has no such call'}")
+        elsewhere = self._elsewhere(name)
+        if elsewhere:
+            return SiteNotFoundError(f"this model has no site {pattern!r}: {elsewhere}")
         if self.problem and name.split(".")[-1] in (*CANONICAL_BLOCK, "final_norm", "logits"):
             return SiteNotFoundError(f"site {pattern!r} cannot be located: {self.problem}")
         known = [*self.structure.sites, *self.paths, WHOLE]
         return SiteNotFoundError(f"unknown site {pattern!r}; nearest: {nearest(name, known)}. model.sites() lists all {len(known)}")
+
+    def _elsewhere(self, name: str) -> str:
+        """Why a canonical name as of a model with one stack means nothing here."""
+        match = re.fullmatch(r"(?:blocks\.[^.]+\.)?(\w+)", name.partition("#")[0])
+        if match is None or match[1] not in (*CANONICAL_BLOCK, "embed", "final_norm") or self.record is None:
+            return ""
+        towers = self.stacks.towers
+        if towers and all(tower.prefix for tower in towers):
+            return f"it has {len(towers)} stacks and none of them is the main one; say {' or '.join(repr(t.prefix + name) for t in towers)}"
+        if towers and towers[0].stack.staged and name.startswith("blocks."):
+            return f"its blocks stand in stages of different width; say 'stages.0.{name}'"
+        return "" if towers else f"{self.stacks.why or 'it has no stack of blocks'}; name its parts by their paths"
 
     def table(self, title: str) -> SiteTable:
         """All sites: canonical ones first, then every module."""
@@ -214,6 +290,10 @@ class Atlas:
             name = f"{path}:out" if path in self.structure.sites else path  # the canonical name wins, so the module needs another
             rows.append(SiteInfo(name, path, self.rows(site), site.kind, "", note, canonical=False))
         note = f"no shapes: {self.problem}" if self.record is None else f"shapes are for {self.record.example}"
+        if self.record is not None and self.problem:
+            note += f"; {self.problem}"
+        for tower in self._named_main():
+            note += f"; blocks.* can also be called {tower.name}.blocks.*"
         return SiteTable(rows, title=title, note=note)
 
     def rows(self, site: Site) -> tuple[int, ...] | None:
@@ -225,6 +305,11 @@ class Atlas:
         return tuple(site.layout.read(empty).shape)
 
 
+def _reason(name: str, why: Mapping[str, str]) -> str | None:
+    """Why a name stands for nothing; a reason may hold for all blocks at once (`blocks.*.q`)."""
+    return why.get(name) or next((reason for pattern, reason in why.items() if is_glob(pattern) and matches(pattern, [name])), None)
+
+
 def _deep(path: str, lists: list[str]) -> bool:
-    """Inside a block other than the first: only shapes are wanted there."""
+    """Inside a block from which nothing is learned: only shapes are wanted there."""
     return any(path.startswith(f"{blocks}.") and path.count(".") > blocks.count(".") + 1 for blocks in lists)

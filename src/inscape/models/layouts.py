@@ -51,12 +51,29 @@ def _time_first(root: nn.Module, path: str) -> bool:
     return getattr(attention, "batch_first", True) is False
 
 
-def layout_of(root: nn.Module, path: str, shape: tuple[int, ...] | None) -> Layout:
-    """The layout of a module's tensors; `shape` is one that was seen, if any.
+def _by_size(shape: tuple[int, ...] | None, other: tuple[int, ...] | None) -> bool | None:
+    """Whether the axis that kept its size in a run on other sizes, the channels, comes before those that did not; `None` when unclear."""
+    if shape is None or other is None or len(shape) != len(other) or len(shape) < 3:
+        return None
+    kept = [axis for axis in range(1, len(shape)) if shape[axis] == other[axis]]
+    return kept == [1] if len(kept) == 1 else None
+
+
+def layout_of(root: nn.Module, path: str, shape: tuple[int, ...] | None, other: tuple[int, ...] | None = None) -> Layout:
+    """The layout of a module's tensors.
 
     Four axes from a module without a last-axis map are `[b, c, h, w]`; an activation at the top level of a network of convolutions is, too.
+
+    Args:
+        root: the model.
+        path: of the module.
+        shape: of its tensor in the dry run, if it was seen.
+        other: of the same tensor in a run on inputs of another size, which shows the axis of the channels.
     """
     if _time_first(root, path):
         return Layout(time_first=True)
+    shown = _by_size(shape, other)
+    if shown is not None:
+        return Layout(channels_first=shown)
     first = _channels_first(root, path) or (_in_feature_stack(root, path) and (shape is None or len(shape) > 3))
     return Layout(channels_first=first)

@@ -86,7 +86,11 @@ def load(
         module = _moved(module, device, None)
     shared = {key: value for key, value in options.items() if key in _SHARED}
     modality = _modality(module, None, None)
-    if modality == "text":
+    if modality == "multimodal":
+        processor = _companion("AutoProcessor", processor, where, shared)
+        if tokenizer is not None or not hasattr(processor, "tokenizer"):
+            tokenizer = _companion("AutoTokenizer", tokenizer, where, shared)
+    elif modality == "text":
         tokenizer = _companion("AutoTokenizer", tokenizer, where, shared)
         if tokenizer is None and getattr(module, "_hf_peft_config_loaded", False):  # an adapter may leave it to its model
             tokenizer = _companion("AutoTokenizer", None, str(getattr(module.config, "_name_or_path", where)), {})
@@ -123,7 +127,7 @@ def _moved(module: nn.Module, device: str | torch.device | None, kind: torch.dty
 
 
 def _from_pretrained(where: str, options: dict[str, Any]) -> nn.Module:
-    """The class that the configuration names: a causal language model with its head, anything else without."""
+    """The class that the configuration names: a language model (also one that reads an encoder) with its head, anything else without."""
     import transformers
 
     keep = {key: value for key, value in options.items() if key in _SHARED}
@@ -132,6 +136,9 @@ def _from_pretrained(where: str, options: dict[str, Any]) -> nn.Module:
         named = [str(cls) for cls in (getattr(config, "architectures", None) or [])]
         causal = any(cls.endswith(("ForCausalLM", "LMHeadModel")) for cls in named)
         auto = transformers.AutoModelForCausalLM if causal else transformers.AutoModel
+        generating = next((cls for cls in named if cls.endswith("ForConditionalGeneration") and hasattr(transformers, cls)), None)
+        if generating is not None:
+            auto = getattr(transformers, generating)
         return auto.from_pretrained(where, **options)
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -167,7 +174,8 @@ def _companion(auto: str, asked: Any, where: str, options: dict[str, Any]) -> An
         return asked
     import transformers
 
-    what = {"AutoTokenizer": "tokenizer", "AutoImageProcessor": "image processor"}.get(auto, "feature extractor")
+    kinds = {"AutoTokenizer": "tokenizer", "AutoImageProcessor": "image processor", "AutoProcessor": "processor"}
+    what = kinds.get(auto, "feature extractor")
     source = where if asked is None else os.fspath(asked)
     # From a folder without a vocabulary transformers makes an empty tokenizer, which knows no token, without a word.
     empty = auto == "AutoTokenizer" and os.path.isdir(source) and not any(_VOCABULARY.search(name) for name in os.listdir(source))
@@ -196,11 +204,13 @@ def _folder(where: str, module: nn.Module) -> str | None:
 
 def _modality(module: nn.Module, tokenizer: Any, forward: Forward | None) -> str:
     named = getattr(module, "main_input_name", None) if getattr(module, "config", None) is not None else None
+    names, _ = parameters_of(module) if forward is None else (set[str](), False)
+    if named in _INPUTS and {_INPUTS[key] for key in names if key in _INPUTS} > {"text"}:
+        return "multimodal"
     if named in _INPUTS:
         return _INPUTS[str(named)]
     if tokenizer is not None:
         return "text"
-    names, _ = parameters_of(module) if forward is None else (set[str](), False)
     return next((modality for key, modality in _INPUTS.items() if key in names), "tensor")
 
 
@@ -211,6 +221,8 @@ def _wrap(module: nn.Module, tokenizer: Any, processor: Any, forward: Forward | 
     label = name or os.path.basename(os.path.normpath(stored)) if stored else name or type(inside).__name__
     family = getattr(config, "model_type", None) or type(inside).__name__
     modality = _modality(module, tokenizer, forward)
+    if tokenizer is None:
+        tokenizer = getattr(processor, "tokenizer", None)
     return Model(
         module, name=label, modality=modality, family=family, tokenizer=tokenizer, processor=processor, forward=forward, folder=folder
     )

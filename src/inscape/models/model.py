@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from inscape.errors import InscapeError
 from inscape.models.atlas import Atlas
-from inscape.models.examples import examples, parameters_of
+from inscape.models.calling import Caller, Forward
+from inscape.models.examples import examples
 from inscape.models.hooks import Chain, Pass, Reader, StopForward, Writer, reading, writing
-from inscape.models.identity import identity_of
+from inscape.models.identity import identity_of, versions_of
 from inscape.models.placement import input_device, put_back
 from inscape.models.sites import Site, SiteTable
-from inscape.models.wrappers import Eagerly, core, trunk_of
-
-Forward = Callable[[nn.Module, Any], Any]
+from inscape.models.wrappers import Eagerly, core
 
 
 class Model:
@@ -27,12 +26,11 @@ class Model:
     Attributes:
         module: the `torch.nn.Module` itself, unchanged.
         name: short label.
-        modality: "text", "image", "audio" or "tensor": what its stimuli are.
+        modality: "text", "image", "audio", "multimodal" (text beside one of the others) or "tensor": what its stimuli are.
         family: architecture ("gpt2", "vit", …), or the class name.
         tokenizer: turns text into ids, or `None`.
         processor: turns images or sound into tensors, or `None`.
         config: the model's configuration, or `None`.
-        forward: `forward(module, batch)`, where the user gave one.
 
     Example:
         >>> model = ix.load(torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU()))
@@ -59,22 +57,26 @@ class Model:
         self.tokenizer = tokenizer
         self.processor = processor
         self.config: Any = getattr(core(module), "config", None)
-        self.forward = forward
+        self._caller = Caller(module, forward, modality, self.config)
         self._folder = folder
+        self._versions = versions_of(module) if folder is not None else None
         self._pass = Pass()
         self._chains: dict[tuple[str, str], Chain] = {}
         self._evaluating = 0
         self._eagerly = Eagerly()
         self.edited: list[Any] = []  # the edits that are open, outermost first: rows read now are theirs
+        self.padding_stays_out: dict[tuple[Any, ...], bool] = {}  # by the way of padding and the sites, as captures found it
         self._atlas: Atlas | None = None
-        self._trunk: nn.Module = trunk_of(module) if forward is None else module
-        self._has_trunk = self._trunk is not module
-        self._accepts = {part: parameters_of(part) for part in (module, self._trunk)}
 
     @property
     def device(self) -> torch.device:
         """Where the inputs go: the device on which the first part with weights runs."""
         return input_device(self.module)
+
+    @property
+    def as_loaded(self) -> bool:
+        """Whether the weights are still those that were read from a folder or a download, so that its commit or files tell them."""
+        return self._folder is not None and versions_of(self.module) == self._versions
 
     @property
     def dtype(self) -> torch.dtype:
@@ -84,7 +86,18 @@ class Model:
     @property
     def has_trunk(self) -> bool:
         """Whether a pass without the head is possible (`run(..., trunk_only=True)`)."""
-        return self._has_trunk
+        return self._caller.has_trunk
+
+    @property
+    def forward(self) -> Forward | None:
+        """`forward(module, batch)`, where the user gave one."""
+        return self._caller.forward
+
+    @property
+    def towers(self) -> tuple[str, ...]:
+        """Names of the stacks of a model that has several, such as `("encoder", "decoder")`; a language model's own is ""."""
+        found = self.atlas().stacks.towers
+        return tuple(tower.name for tower in found) if len(found) > 1 else ()
 
     def __repr__(self) -> str:
         size = sum(p.numel() for p in self.module.parameters())
@@ -97,13 +110,14 @@ class Model:
     def atlas(self, example: Any = None) -> Atlas:
         """The map of the model, made by one dry run at first use, or anew from `example`."""
         if self._atlas is None or example is not None:
-            path = next((path for path, part in self.module.named_modules() if part is self._trunk), "")
-            atlas = Atlas(self.module, self.modality, self.config, path, self._has_trunk)
-            tries = [("the given example", example)] if example is not None else examples(self.module, self.modality, self.config)
-            attempts = {words: (lambda batch=batch: self._call(self.module, batch)) for words, batch in tries}
+            path = next((path for path, part in self.module.named_modules() if part is self._caller.trunk), "")
+            atlas = Atlas(self.module, self.modality, self.config, path, self.has_trunk)
+            plans = [[("the given example", example)]] if example is not None else examples(self.module, self.modality, self.config)
             integers = any(isinstance(part, nn.Embedding) for part in self.module.modules())
             with self.evaluating(), self._eagerly(), _same_random_numbers():
-                atlas.survey(attempts, integers=integers)
+                atlas.survey(plans, lambda batch: self._caller(self.module, batch), integers=integers)
+                if self._caller.starts_itself is None:
+                    self._caller.try_without_decoder_inputs(next(examples(self.module, self.modality, self.config))[0][1])
             self._atlas = atlas
         return self._atlas
 
@@ -172,8 +186,13 @@ class Model:
         Args:
             pairs: sites with `writer(activations, moment) -> activations`.
         """
-        with self._eagerly(), writing(self.module, self._trunk, pairs, self._pass, self._chains):
+        with self._eagerly(), writing(self.module, self._watched(), pairs, self._pass, self._chains):
             yield
+
+    def _watched(self) -> list[nn.Module]:
+        """The modules whose arguments tell where in a sequence a pass is: the model, and each of its towers for itself."""
+        towers = [self.module.get_submodule(tower.path) for tower in self.atlas().stacks.towers if tower.path]
+        return [self.module, self._caller.trunk, *towers]
 
     def width(self, site: Site) -> int | None:
         """Number of units of a site, where the dry run saw it."""
@@ -198,13 +217,17 @@ class Model:
         """One forward pass without gradients, in evaluation mode.
 
         Args:
-            batch: keyword arguments of the module's forward (or one tensor, for a module that takes one).
+            batch: keyword arguments of the module's forward (or one tensor, for a module that takes one). Of a model that reads text
+                beside images or sounds, the inputs of one of them run that part alone. An encoder-decoder without decoder inputs
+                starts its decoder with its start token, unless it makes them itself.
             trunk_only: skips the head; sites with `needs_logits` do not fire.
             stop: ends the pass once every open reader has been served.
 
         Returns:
             What the module returns, or `None` when the pass was stopped early.
         """
+        if self._caller.undecided(batch):
+            self.atlas()
         running = self._pass
         if running.inside:
             raise InscapeError("Model.run was called from inside a pass of the same model; let the first pass finish")
@@ -215,38 +238,12 @@ class Model:
             running.inside, running.stop = True, stop
             try:
                 with torch.no_grad():
-                    return self._call(self._trunk if trunk_only else self.module, batch)
+                    return self._caller(self._caller.trunk if trunk_only else self.module, batch)
             except StopForward:
                 return None
             finally:
                 running.inside = running.stop = False
                 running.release()
-
-    def _call(self, part: nn.Module, batch: Any) -> Any:
-        if self.forward is not None:
-            return self.forward(self.module, batch)
-        if not isinstance(batch, Mapping):
-            return part(*batch) if isinstance(batch, tuple) else part(batch)
-        names, anything = self._accepts[part]
-        if self.config is None and not anything and not set(batch) <= names:
-            return part(*batch.values())  # a plain module: its argument's name is its own affair
-        inputs = dict(batch)
-        if self._has_trunk and part is self._trunk and not anything:
-            inputs = {key: value for key, value in inputs.items() if key in names}
-        if self.modality == "text" and self.config is not None:
-            if "use_cache" in names and "use_cache" not in inputs and "past_key_values" not in inputs:
-                inputs["use_cache"] = False  # one pass needs no cache, and filling one costs time
-            mask = inputs.get("attention_mask")
-            if (
-                "position_ids" in names
-                and "position_ids" not in inputs
-                and isinstance(mask, Tensor)
-                and mask.ndim == 2
-                and not bool(mask[:, 0].all())
-            ):
-                # Left padding: positions count real tokens, which models do not see to by themselves.
-                inputs["position_ids"] = (mask.long().cumsum(-1) - 1).clamp(min=0)
-        return part(**inputs)
 
     def identity(self, weights: bool = False) -> dict[str, Any]:
         """What tells this model from others: class, configuration hash, dtype, commit or file hashes where known.
