@@ -19,7 +19,7 @@ def _sequence(t=6, d=5, seed=0, dtype=torch.float32):
     return torch.randn(1, t, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
-@pytest.mark.parametrize("name", reducers.names())
+@pytest.mark.parametrize("name", reducers.names(attention=False))
 def test_padding_changes_nothing(name):
     reducer = reducers.get(name)
     x = _sequence()
@@ -31,7 +31,7 @@ def test_padding_changes_nothing(name):
         torch.testing.assert_close(reducer(padded, mask), expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", reducers.names())
+@pytest.mark.parametrize("name", reducers.names(attention=False))
 def test_shape_dtype_range_and_facts(name):
     reducer = reducers.get(name)
     for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
@@ -74,9 +74,9 @@ def test_reduced_sites_are_rows_of_the_store(make, plain_tokenizer):
     model = ix.load(make("gpt2"), tokenizer=plain_tokenizer)
     texts = [words(5), words(11, 3), words(2, 9)]
     site = "blocks.1.resid_post"
-    store = ix.capture(model, texts, [site, *(f"{site}|{name}" for name in reducers.names())], "all")
+    store = ix.capture(model, texts, [site, *(f"{site}|{name}" for name in reducers.names(attention=False))], "all")
     everything = store[site]
-    for name in reducers.names():
+    for name in reducers.names(attention=False):
         view = store[f"{site}|{name}"]
         assert (view.kind, view.shape) == ("stimulus", (3, reducers.get(name).width))
         for i in range(3):

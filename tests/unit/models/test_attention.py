@@ -453,25 +453,24 @@ def _read(model: Any, sites: list[str], batch: Any) -> list[Tensor]:
     return [got[site] for site in sites]
 
 
-def test_a_single_new_token_under_a_cache() -> None:
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_single_new_token_under_a_cache(padded: bool) -> None:
     """Grouped queries stand in the place of heads when one token is decoded; the pattern has every head all the same."""
-    for padded in (False, True):
-        module, twin = seeded(_llama), seeded(_llama)
-        twin.set_attn_implementation("eager")
-        batch = {"input_ids": IDS, "attention_mask": LEFT} if padded else {"input_ids": IDS, "attention_mask": torch.ones_like(IDS)}
-        kept: list[Tensor] = []
-        model = ix.load(module)
-        with model.hooked("blocks.1.attn_pattern", lambda site, x: kept.append(x)), torch.no_grad():
-            module.generate(**batch, max_new_tokens=4, min_new_tokens=4, do_sample=False)
-        with torch.no_grad():
-            told = twin.generate(
-                **batch, max_new_tokens=4, min_new_tokens=4, do_sample=False, output_attentions=True, return_dict_in_generate=True
-            )
-        assert [tuple(x.shape) for x in kept] == [(2, 4, T, T), *((2, 4, 1, T + i) for i in (1, 2, 3))]
-        for a, step in zip(kept, told.attentions, strict=True):
-            real = batch["attention_mask"].bool()[:, None, :, None] if a.shape[2] == T else torch.tensor(True)
-            torch.testing.assert_close(a * real, step[1] * real, atol=1e-5, rtol=0)
-        assert clean()
+    module, twin = seeded(_llama), seeded(_llama)
+    twin.set_attn_implementation("eager")
+    mask = LEFT if padded else torch.ones_like(IDS)
+    options: dict[str, Any] = {"input_ids": IDS, "attention_mask": mask, "max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False}
+    kept: list[Tensor] = []
+    model = ix.load(module)
+    with model.hooked("blocks.1.attn_pattern", lambda site, x: kept.append(x)), torch.no_grad():
+        module.generate(**options)
+    with torch.no_grad():
+        told = twin.generate(**options, output_attentions=True, return_dict_in_generate=True)
+    assert [tuple(x.shape) for x in kept] == [(2, 4, T, T), *((2, 4, 1, T + i) for i in (1, 2, 3))]
+    for a, step in zip(kept, told.attentions, strict=True):
+        real = mask.bool()[:, None, :, None] if a.shape[2] == T else torch.tensor(True)
+        torch.testing.assert_close(a * real, step[1] * real, atol=1e-5, rtol=0)
+    assert clean()
 
 
 def test_globs_leave_patterns_out_unless_they_name_them() -> None:
