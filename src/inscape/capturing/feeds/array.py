@@ -11,83 +11,77 @@ import torch
 from torch import Tensor
 
 from inscape.capturing.batches import Limits
-from inscape.capturing.feeds.batch import Batch, Feed, Places, main_input
-from inscape.capturing.feeds.stream import GridStream
+from inscape.capturing.feeds.batch import Batch, Feed, Places
+from inscape.capturing.feeds.stream import GridStream, Stream
 from inscape.capturing.stimuli import Stimuli
 from inscape.errors import StimuliError
-from inscape.models import Model
 
 ARRAY_LIMITS = Limits(10**9, 32)
 
 
 @dataclass
 class ArrayFeed(Feed):
-    """Images, sounds and plain arrays: one tensor per stimulus; different shapes share a batch only where the model takes a mask."""
+    """Images, sounds and plain arrays: one tensor per stimulus; those of different shape share no batch.
+
+    Attributes:
+        main: the argument that takes them.
+        prepare: makes the tensor of one stimulus.
+        kind: what their positions are.
+        tower: the stack that reads them, in a model of several.
+        time_first: the module takes [t, b, d].
+        beside: further arguments, with what each stimulus gives them.
+    """
 
     stimuli: Stimuli
     main: str
     prepare: Callable[[int], Tensor]
     kind: str
+    tower: str = ""
     pads: bool = False
     time_first: bool = False
-    frames: Callable[[np.ndarray], np.ndarray] | None = None
+    beside: dict[str, list[Tensor]] = field(default_factory=dict[str, list[Tensor]])
     default_tokens: str = "mean"
     note: dict[str, Any] = field(default_factory=dict[str, Any])
     limits: Limits = ARRAY_LIMITS
     _loaded: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
 
     def __post_init__(self) -> None:
-        self.streams = {"": GridStream(self.kind)}
+        self.streams: dict[str, Stream] = {self.tower: GridStream(self.kind, self.tower)}
 
     def load(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        """Prepares the stimuli; what has another shape shares no batch, except for sounds that the model takes padded."""
+        """Prepares the stimuli; a group is a shape."""
         self._loaded = {where: self.prepare(where) for where in range(start, stop)}
-        shapes = [tuple(x.shape) for x in self._loaded.values()]
-        if self.pads:
-            return np.array([shape[0] for shape in shapes], np.int64), np.zeros(len(shapes), np.int64)
+        shapes = [(tuple(x.shape), *(tuple(rows[i].shape) for rows in self.beside.values())) for i, x in self._loaded.items()]
         codes = {shape: code for code, shape in enumerate(sorted(set(shapes)))}
-        # A long sound counts by its samples; images and feature arrays each count as one.
-        lengths = [shape[0] if self.kind == "frame" and len(shape) == 1 else 1 for shape in shapes]
-        return np.array(lengths, np.int64), np.array([codes[shape] for shape in shapes], np.int64)
+        return self.cost(list(self._loaded.values())), np.array([codes[shape] for shape in shapes], np.int64)
+
+    def cost(self, rows: list[Tensor]) -> np.ndarray:
+        """What each counts for in a batch: a sound its samples, images and feature arrays one."""
+        return np.array([len(row) if self.kind == "frame" and row.ndim == 1 else 1 for row in rows], np.int64)
 
     def collate(self, members: np.ndarray) -> Batch:
         """One batch of loaded stimuli."""
-        return self._batch(members, [self._loaded[int(m)] for m in members])
+        return self.batch(members, [self._loaded[int(m)] for m in members])
 
-    def probe(self) -> Batch:
-        """Two copies of the first stimulus."""
-        first = self.prepare(0)
-        return self._batch(np.array([0, 0]), [first, first])
+    def probe(self, where: int | None = None) -> Batch:
+        """Two copies of one stimulus."""
+        where = self.shortest() if where is None else where
+        first = self.prepare(where)
+        return self.batch(np.array([where, where]), [first, first])
 
-    def _batch(self, members: np.ndarray, rows: list[Tensor]) -> Batch:
-        if not self.pads:
-            stacked = torch.stack(rows, dim=1 if self.time_first else 0)
-            return Batch(members, {self.main: stacked}, {"": Places()})
-        lengths = np.array([len(row) for row in rows], np.int64)
-        width = int(lengths.max())
-        waves = torch.zeros(len(rows), width, dtype=rows[0].dtype)
-        mask = torch.zeros(len(rows), width, dtype=torch.int64)
-        for i, row in enumerate(rows):
-            waves[i, : len(row)] = row
-            mask[i, : len(row)] = 1
-        even = bool((lengths == width).all())
-        frames = lengths if self.frames is None else self.frames(lengths)
-        total = width if self.frames is None else int(self.frames(np.array([width]))[0])
+    def batch(self, members: np.ndarray, rows: list[Tensor]) -> Batch:
+        """The tensors in one, and what stands beside them."""
+        stacked = torch.stack(rows, dim=1 if self.time_first else 0)
+        return Batch(members, {self.main: stacked, **self.arguments(members)}, {self.tower: Places()})
 
-        def real(t: int) -> np.ndarray | None:
-            if even:
-                return None
-            if t != total:
-                raise StimuliError(
-                    f"an output has {t} positions where {total} frames were expected, so padding cannot be told apart; pass batch_size=1"
-                )
-            return frames
-
-        return Batch(members, {self.main: waves, "attention_mask": mask}, {"": Places(real)})
+    def arguments(self, members: np.ndarray) -> dict[str, Tensor]:
+        """The further arguments of a batch."""
+        return {name: torch.stack([rows[int(where)] for where in members]) for name, rows in self.beside.items()}
 
     def describe(self) -> dict[str, Any]:
         """Under which argument the model reads them, and how they were prepared."""
-        return {"input": self.stimuli.kind, "argument": self.main, "mixes_lengths": self.pads, **self.note}
+        note = {"columns_read": sorted(self.beside)} if self.beside else {}
+        return {"input": self.stimuli.kind, "argument": self.main, "mixes_lengths": self.pads, **note, **self.note}
 
 
 def as_picture(image: np.ndarray, name: str = "") -> Tensor:
@@ -100,21 +94,3 @@ def as_picture(image: np.ndarray, name: str = "") -> Tensor:
         raise StimuliError(f"image {name!r} has shape {list(image.shape)}; expected [height, width, channel] or [channel, height, width]")
     tensor = torch.from_numpy(np.array(image))
     return tensor.float() / 255 if tensor.dtype == torch.uint8 else tensor if tensor.is_floating_point() else tensor.float()
-
-
-def tensor_feed(model: Model, stimuli: Stimuli, names: list[str]) -> ArrayFeed:
-    """The feed of a module that takes one tensor."""
-
-    def prepare(where: int) -> Tensor:
-        value = stimuli[where]
-        if stimuli.kind == "image":
-            return as_picture(value, stimuli.ids[where])
-        tensor = torch.from_numpy(np.array(value))
-        return tensor.to(model.dtype) if tensor.is_floating_point() else tensor.long()
-
-    feed = ArrayFeed(stimuli, main_input(model.module, names, "x"), prepare, "position")
-    if np.ndim(stimuli[0]) == 2 and stimuli.kind != "image":  # [t, d]: a sequence, whose last state has read all of it
-        feed.default_tokens = "last"
-    # A bare recurrent module without batch_first reads [t, b, d]: give it that, so that stimuli stay stimuli.
-    feed.time_first = isinstance(model.module, torch.nn.RNNBase) and not model.module.batch_first and np.ndim(stimuli[0]) == 2
-    return feed

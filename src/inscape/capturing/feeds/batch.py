@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from inscape.capturing.feeds.stream import Stream
 from inscape.capturing.stimuli import Stimuli
 from inscape.errors import StimuliError
 from inscape.models import Model, Site
+from inscape.models.wrappers import core
 
 # Positions of a tensor with t of them: how many are real for each stimulus of the batch (None: all of them).
 Real = Callable[[int], np.ndarray | None]
@@ -24,6 +25,25 @@ Real = Callable[[int], np.ndarray | None]
 def all_real(t: int) -> np.ndarray | None:
     """Nothing is padded."""
     return None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How texts are read.
+
+    Attributes:
+        max_length: the most tokens of a text.
+        special: what was asked of the rows of special tokens.
+        padding_side: "right" or "left".
+        truncation_side: where texts are cut; the tokenizer's own side unless stated.
+        whole: cut nothing, however long.
+    """
+
+    max_length: int | None = None
+    special: str = "keep"
+    padding_side: str = "right"
+    truncation_side: str | None = None
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,6 +95,10 @@ class Feed(ABC):
         """What stands at the positions of a site."""
         return self.streams.get(site.tower) or self.streams.get("") or next(iter(self.streams.values()))
 
+    def narrow(self, sites: Iterable[Site]) -> None:
+        """Leaves out what none of these sites needs."""
+        return
+
     @abstractmethod
     def load(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         """Makes the stimuli [start, stop) ready; returns their lengths, and groups of which only members may share a batch."""
@@ -83,8 +107,12 @@ class Feed(ABC):
     def collate(self, members: np.ndarray) -> Batch:
         """One batch of loaded stimuli."""
 
+    def shortest(self) -> int:
+        """The stimulus that a probe takes."""
+        return 0
+
     @abstractmethod
-    def probe(self) -> Batch:
+    def probe(self, where: int | None = None) -> Batch:
         """Two copies of one stimulus, as short as may be: enough to see the shapes."""
 
     @abstractmethod
@@ -114,7 +142,7 @@ def describe_shapes(inputs: Mapping[str, Any]) -> str:
 def wrong_kind(model: Model, stimuli: Stimuli, expected: str) -> StimuliError:
     """The error for stimuli that a model does not read; `expected` says what to give instead."""
     first = stimuli[0]
-    shown = repr(first[:40]) if isinstance(first, str) else f"an array {first.dtype} {list(first.shape)}"
+    shown = f"an array {first.dtype} {list(first.shape)}" if isinstance(first, np.ndarray) else repr(first[:40])
     return StimuliError(
         f"{model.name} reads {model.modality} input; got stimuli of kind {stimuli.kind!r} (the first is {shown}). Give {expected}"
     )

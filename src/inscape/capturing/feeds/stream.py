@@ -102,6 +102,7 @@ class TokenStream(Stream):
             unique, inverse = np.unique(ids, return_inverse=True)
             columns["token"] = pa.array(self.spell(unique.tolist()), pa.string()).take(pa.array(inverse))
             columns["special"] = pa.array(self.known.special[at])
+        columns.update(self.known.rows(at))
         return {**columns, **super().columns(members, positions, t)}
 
 

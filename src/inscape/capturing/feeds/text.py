@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 
 from inscape.capturing.batches import Limits
-from inscape.capturing.feeds.batch import Batch, Feed, Places, main_input, wrong_kind
+from inscape.capturing.feeds.batch import Batch, Feed, Places, Reading, main_input, wrong_kind
+from inscape.capturing.feeds.columns import TokenColumns
 from inscape.capturing.feeds.stream import TokenStream
 from inscape.capturing.stimuli import Stimuli
 from inscape.capturing.tokens import Encoded, encode
@@ -18,6 +19,8 @@ from inscape.models import Model
 
 # At 2,048 tokens a CPU's matrix products are as fast as they get, and activations stay small.
 TEXT_LIMITS = Limits(2048, 256)
+_SHORT = 6  # tokens that show whether padding is read
+TEXT_KINDS = ("text", "tokens", "chat")
 
 
 @dataclass
@@ -50,26 +53,36 @@ class Padded:
         """The lengths; an output with another number of positions (latents, pooled) has no padding of its own."""
         return None if self.even or t != self.width else self.lengths
 
+    def part(self, row: int) -> slice:
+        """Where the real positions of a row are."""
+        length = int(self.lengths[row])
+        return slice(self.width - length, self.width) if self.left else slice(0, length)
+
+    def spread(self, rows: list[np.ndarray]) -> np.ndarray:
+        """Other values of the tokens in the same rectangle, 0 where padding is."""
+        values = np.zeros_like(self.ids)
+        for i, row in enumerate(rows):
+            values[i, self.part(i)] = row
+        return values
+
     @property
     def places(self) -> Places:
         """What of it is real."""
         return Places(self.real, self.left, self.width)
 
 
-def pad_rows(rows: list[np.ndarray], pad: int, *, left: bool = False) -> Padded:
-    """Pads rows of ids to the longest of them."""
+def pad_rows(rows: list[np.ndarray], pad: int, *, left: bool = False, width: int | None = None) -> Padded:
+    """Pads rows of ids to the longest of them, or to `width`."""
     lengths = np.fromiter((len(row) for row in rows), np.int64, len(rows))
-    width = int(lengths.max())
+    width = int(lengths.max()) if width is None else width
     if bool((lengths == width).all()):
         ids = np.array(rows, np.int64)
         return Padded(ids, np.ones_like(ids), lengths, left)
-    ids = np.full((len(rows), width), pad, np.int64)
-    mask = np.zeros_like(ids)
+    padded = Padded(np.full((len(rows), width), pad, np.int64), np.zeros((len(rows), width), np.int64), lengths, left)
     for i, row in enumerate(rows):
-        part = slice(width - len(row), width) if left else slice(0, len(row))
-        ids[i, part] = row
-        mask[i, part] = 1
-    return Padded(ids, mask, lengths, left)
+        padded.ids[i, padded.part(i)] = row
+        padded.mask[i, padded.part(i)] = 1
+    return padded
 
 
 @dataclass
@@ -86,69 +99,134 @@ class TextFeed(Feed):
     always: bool = False  # a caller's own forward may count on the mask; models do without where nothing is padded
     padding_index: int | None = None
     spell: Callable[[list[int]], list[str]] | None = None
+    tower: str = ""
+    width: int | None = None  # what every text is padded to, for models that read their padding (SigLIP)
+    given: TokenColumns = field(default_factory=TokenColumns)
+    probed: int | None = 3  # tokens of a probe; None where a text cannot be cut
     default_tokens: str = "last"
     limits: Limits = TEXT_LIMITS
 
     def __post_init__(self) -> None:
-        self.tokens = TokenStream("token", encoded=self.encoded, spell=self.spell)
-        self.streams = {"": self.tokens}
+        self.tokens = TokenStream("token", self.tower, encoded=self.encoded, spell=self.spell)
+        self.streams = {self.tower: self.tokens}
 
     def load(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         """The lengths; where the model takes no mask, only equal ones share a batch."""
         lengths = self.encoded.lengths[start:stop]
+        if self.width is not None:
+            lengths = np.full_like(lengths, self.width)
         return lengths, np.zeros_like(lengths) if self.pads else lengths
 
     def collate(self, members: np.ndarray) -> Batch:
         """One batch, padded to its longest text."""
-        return self._batch(members, [self.tokens.ids(int(m)) for m in members])
+        return self._batch(members)
 
-    def probe(self) -> Batch:
-        """Two copies of the start of the shortest text."""
-        where = int(np.argmin(self.encoded.lengths))
-        return self._batch(np.array([where, where]), [self.tokens.ids(where)[:3]] * 2)
+    def shortest(self) -> int:
+        """The shortest text."""
+        return int(np.argmin(self.encoded.lengths))
 
-    def _batch(self, members: np.ndarray, rows: list[np.ndarray]) -> Batch:
-        padded = pad_rows(rows, self.pad, left=self.left)
+    def probe(self, where: int | None = None) -> Batch:
+        """Two copies of the start of a text."""
+        where = self.shortest() if where is None else where
+        return self._batch(np.array([where, where]), self.probed)
+
+    def uneven(self) -> tuple[Batch, Batch] | None:
+        """The start of a text alone, and padded beside the start of a longer one; `None` where no batch mixes lengths."""
+        lengths = self.encoded.lengths
+        if not self.pads or self.width is not None or self.probed is None or int(lengths.min()) == int(lengths.max()):
+            return None
+        short, long = int(lengths.argmin()), int(lengths.argmax())
+        most = min(int(lengths[short]), _SHORT)
+        members = np.array([short, long])
+        return self._batch(members[:1], [most]), self._batch(members, [most, most + _SHORT])
+
+    def _batch(self, members: np.ndarray, cut: int | list[int] | None = None) -> Batch:
+        most = cut if isinstance(cut, list) else [cut] * len(members)
+        rows = [self.tokens.ids(int(where))[:end] for where, end in zip(members, most, strict=True)]
+        padded = pad_rows(rows, self.pad, left=self.left, width=self.width)
         inputs: dict[str, Any] = {self.main: torch.from_numpy(padded.ids)}
-        if self.masked and (self.always or not padded.even):
+        given = {
+            name: padded.spread([values[int(where)][:end] for where, end in zip(members, most, strict=True)])
+            for name, values in self.given.values.items()
+        }
+        if self.masked and (self.always or not padded.even or "attention_mask" in given):
             # From the lengths alone: a pad token that is also a real token (pad = eos) must not be taken for padding.
-            inputs["attention_mask"] = torch.from_numpy(padded.mask)
+            inputs["attention_mask"] = torch.from_numpy(given.pop("attention_mask", padded.mask))
         if self.left and self.positioned and not padded.even:
             # RoBERTa and its kin number from their padding index + 1 and keep that index for the padding itself.
             counted = padded.mask.cumsum(1)
             offset = self.padding_index
             inputs["position_ids"] = torch.from_numpy(np.maximum(counted - 1, 0) if offset is None else counted * padded.mask + offset)
-        return Batch(members, inputs, {"": padded.places})
+        inputs.update({name: torch.from_numpy(values) for name, values in given.items()})
+        return Batch(members, inputs, {self.tower: padded.places})
 
     def describe(self) -> dict[str, Any]:
         """How the texts became tokens, and how those are padded."""
-        return {**self.encoded.record, "padding": "left" if self.left else "right", "mixes_lengths": self.pads}
+        note: dict[str, Any] = {**self.encoded.record, "padding": "left" if self.left else "right", "mixes_lengths": self.pads}
+        if self.width is not None:
+            note["padded_to"] = self.width
+        return {**note, **self.given.describe()}
 
 
 def text_feed(
-    model: Model, stimuli: Stimuli, names: list[str], custom: bool, max_length: int | None, special: str, padding_side: str
+    model: Model, stimuli: Stimuli, names: list[str], reading: Reading, *, tower: str = "", config: Any = None, width: int | None = None
 ) -> TextFeed:
-    """The feed of a model that reads token ids."""
-    if stimuli.kind not in ("text", "tokens"):
-        raise wrong_kind(model, stimuli, "texts or lists of token ids")
-    tokenizer = model.tokenizer
+    """The feed of a model that reads token ids.
+
+    Args:
+        model: the model.
+        stimuli: texts or token ids.
+        names: what its forward takes.
+        reading: how texts are read.
+        tower: the stack that reads them, in a model of several.
+        config: the configuration of that stack; default: the model's.
+        width: what every text is padded to, without a mask.
+    """
+    if stimuli.kind not in TEXT_KINDS:
+        raise wrong_kind(model, stimuli, "texts, chat messages or lists of token ids")
+    tokenizer = tokenizer_of(model)
+    config = model.config if config is None else config
     # Models that derive positions from their pad id (RoBERTa) number them themselves, with an offset that takes up positions.
     own = next((m for m in model.module.modules() if hasattr(m, "create_position_ids_from_input_ids")), None)
     offset = None if own is None else int(getattr(own, "padding_idx", 0) or 0)
-    encoded = encode(stimuli, tokenizer, model.config, max_length=max_length, special=special, reserved=0 if offset is None else offset + 1)
-    pad = getattr(tokenizer, "pad_token_id", None)
-    if pad is None:
-        pad = getattr(model.config, "pad_token_id", None)
-    masked = "attention_mask" in names or custom
+    given = TokenColumns.of(stimuli, names if width is None else [], model.name)
+    encoded = encode(
+        given.trimmed or stimuli,
+        tokenizer,
+        config,
+        max_length=reading.max_length,
+        special=reading.special,
+        reserved=0 if offset is None else offset + 1,
+        truncation_side=reading.truncation_side,
+        whole=reading.whole,
+    )
+    given.check(encoded.lengths, stimuli)
+    custom = model.forward is not None
+    masked = width is None and ("attention_mask" in names or custom)
     return TextFeed(
         encoded,
-        main_input(model.module, names, "input_ids"),
-        0 if pad is None or pad < 0 else int(pad),
+        "input_ids" if tower else main_input(model.module, names, "input_ids"),
+        pad_id(tokenizer, config),
         masked,
         "position_ids" in names,
-        padding_side == "left",
-        pads=masked,
+        reading.padding_side == "left",
+        pads=masked or width is not None,
         always=custom,
         padding_index=offset,
         spell=getattr(tokenizer, "convert_ids_to_tokens", None),
+        tower=tower,
+        width=width,
+        given=given,
     )
+
+
+def tokenizer_of(model: Model) -> Any:
+    """The model's tokenizer, or the one inside its processor."""
+    return model.tokenizer or getattr(model.processor, "tokenizer", None)
+
+
+def pad_id(tokenizer: Any, config: Any) -> int:
+    """What stands at padded places; 0 where nobody says."""
+    pad = getattr(tokenizer, "pad_token_id", None)
+    pad = getattr(config, "pad_token_id", None) if pad is None else pad
+    return 0 if pad is None or pad < 0 else int(pad)
