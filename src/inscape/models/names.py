@@ -29,7 +29,8 @@ CANONICAL_BLOCK = (
 )
 _TO_ALIAS = {canonical: alias for alias, canonical in BLOCK_ALIASES.items()}
 _ON_REQUEST = "attn_pattern"
-_BLOCK = re.compile(r"^blocks\.([^.]+)\.(.+)$")
+_BLOCK = re.compile(r"^((?:.+\.)?)blocks\.([^.]+)\.(.+)$")
+_STACK = re.compile(r"^(encoder|decoder)\.([^.]+)\.(.*hook_.+)$")  # as TransformerLens calls the blocks of an encoder-decoder
 
 
 def to_canonical(name: str) -> str:
@@ -37,8 +38,11 @@ def to_canonical(name: str) -> str:
     if name == "ln_final.hook_normalized":
         return "final_norm"
     match = _BLOCK.match(name)
-    if match and match.group(2) in BLOCK_ALIASES:
-        return f"blocks.{match.group(1)}.{BLOCK_ALIASES[match.group(2)]}"
+    if match and match.group(3) in BLOCK_ALIASES:
+        return f"{match.group(1)}blocks.{match.group(2)}.{BLOCK_ALIASES[match.group(3)]}"
+    match = _STACK.match(name)
+    if match and match.group(3) in BLOCK_ALIASES:
+        return f"{match.group(1)}.blocks.{match.group(2)}.{BLOCK_ALIASES[match.group(3)]}"
     return name
 
 
@@ -47,8 +51,8 @@ def to_alias(name: str) -> str:
     if name == "final_norm":
         return "ln_final.hook_normalized"
     match = _BLOCK.match(name)
-    if match and match.group(2) in _TO_ALIAS:
-        return f"blocks.{match.group(1)}.{_TO_ALIAS[match.group(2)]}"
+    if match and match.group(3) in _TO_ALIAS and match.group(1) in ("", "decoder."):
+        return f"{match.group(1) or 'blocks.'}{match.group(2)}.{_TO_ALIAS[match.group(3)]}"
     return ""
 
 
@@ -56,7 +60,7 @@ def in_order(name: str) -> tuple[int, int, int]:
     """Sorting key of a canonical name: from the embedding through the blocks to the logits."""
     match = _BLOCK.match(name)
     if match:
-        return 1, int(match.group(1)), CANONICAL_BLOCK.index(match.group(2))
+        return 1, int(match.group(2)), CANONICAL_BLOCK.index(match.group(3))
     return {"embed": 0, "final_norm": 2}.get(name, 3), 0, 0
 
 

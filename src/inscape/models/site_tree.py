@@ -10,7 +10,9 @@ from typing import Any
 
 from inscape.models.names import CANONICAL_BLOCK
 
-_BLOCK = re.compile(r"^((?:[a-z]\w*\.)??)blocks\.(\d+)\.(.+)$")
+# A tower, a stage, or a stage in a tower may stand in front; `*` is said of all blocks at once.
+_BLOCK = re.compile(r"^((?:[a-z]\w*\.(?:(?:\d+|\*)\.)?)*?)blocks\.(\d+|\*)\.(.+)$")
+_ALL = 10**9
 _ENDS = {"embed": 0, "final_norm": 2}
 WIDTH = 120
 _NARROWEST_NOTE = 28
@@ -48,11 +50,12 @@ def canonical_tree(rows: Iterable[Any], *, every: bool = False) -> list[Node]:
             continue
         match = _BLOCK.match(row.name)
         tower = match[1] if match else row.name.rpartition(".")[0] + "." if "." in row.name else ""
-        branch: str | int = int(match[2]) if match else row.name.removeprefix(tower)
+        number = match[2] if match else ""
+        branch: str | int = int(number) if number.isdigit() else _ALL if number else row.name.removeprefix(tower)
         towers.setdefault(tower, {}).setdefault(branch, []).append((match[3] if match else row.name, row))
     found: list[Node] = []
     for tower, branches in towers.items():
-        blocks = [_block(f"{tower}blocks.{key}", members) for key, members in sorted(_numbered(branches))]
+        blocks = [_block(f"{tower}blocks.{'*' if key == _ALL else key}", members) for key, members in sorted(_numbered(branches))]
         ends = [(_ENDS.get(key, 3), _site(*members[0], "")) for key, members in branches.items() if isinstance(key, str)]
         drawn = blocks if every else _together(blocks)
         ordered = [*(node for place, node in ends if place == 0), *drawn, *(node for place, node in sorted(ends, key=_first) if place > 0)]

@@ -31,7 +31,7 @@ _WORDS: tuple[tuple[Role, tuple[str, ...]], ...] = (
 _KINDS: dict[str, Kind] = {"vision": "patches", "audio": "frames", "language": "tokens", "text": "tokens", "decoder": "tokens"}
 _MAPS_LACK = "a convolutional block has no attention and no MLP branch; name its parts by their paths"
 _OF_TRANSFORMERS = ("q", "k", "v", "attn_pattern", "z", "attn_out", "resid_mid", "mlp_act", "mlp_out")
-_WINDOWS = "attention runs within windows, so that its rows belong to windows and not to stimuli"
+_WINDOWS = "attention runs within windows, so that its rows belong to windows and not to stimuli; name its modules by their paths"
 
 
 @dataclass
@@ -222,7 +222,7 @@ def _windows(root: nn.Module, part: Structure, blocks: str, log: Record) -> None
     """Attention within windows has no queries, keys and values of whole stimuli: take them out, with the reason."""
     block = log.first(f"{blocks}.0")
     batch = block.taken_raw[0] if block is not None and block.taken_raw else None
-    for name in [name for name in {**part.sites, **part.missing, **part.untold} if name.rsplit(".", 1)[-1] in ("q", "k", "v", "z")]:
+    for name in [name for name in {**part.sites, **part.missing, **part.untold} if name.rsplit(".", 1)[-1] in ("q", "k", "v", "z", "attn_pattern")]:
         inside = f"{blocks}.{name.split('.')[1]}."
         windowed = any(
             call.path.startswith(inside)
