@@ -94,6 +94,10 @@ CASES: list[tuple[str, Callable[[], float]]] = [
     ("resi/hard_corr_match/square", lambda: ix.measures.soft_matching(*SQUARE)),
     ("resi/soft_corr_match/pair", lambda: ix.measures.neuron_match_soft(*PAIR)),
     ("netrep/perm/euclidean/square", lambda: ix.measures.permutation_procrustes(*SQUARE)),
+    ("resi/jaccard_k10/pair", lambda: ix.measures.jaccard_knn(*PAIR)),
+    ("resi/jaccard_k10/wide", lambda: ix.measures.jaccard_knn(*WIDE)),
+    ("resi/rank_similarity_k10/pair", lambda: ix.measures.rank_similarity(*PAIR)),
+    ("resi/distance_correlation/pair", lambda: ix.measures.distance_correlation(*PAIR)),
     ("resi/rsa/pair", lambda: rsa(*PAIR)),
     ("resi/rsa/wide", lambda: rsa(*WIDE)),
 ]
@@ -113,6 +117,27 @@ def test_mutual_knn_equals_the_peer_neighbor_by_neighbor(k: int, peers: dict[str
     peer = peers[f"platonic/mutual_knn/k={k}/pair_rownorm"]
     assert agrees(value, peer, 1e-6)  # the peer averages in fp32 (EXCEPTIONS.md)
     assert round(value * k * len(X)) == round(peer * k * len(X)), "not one neighbor apart"
+
+
+@pytest.mark.parametrize("k", [5, 10, 20])
+@pytest.mark.parametrize(
+    "peer,name,factor", [("cycle_knn", "cycle_knn", 1), ("lcs_knn", "lcs_knn", None), ("edit_distance_knn", "edit_knn", 1)]
+)
+def test_orders_of_neighbors_equal_the_peer(peer: str, name: str, factor: int | None, k: int, peers: dict[str, Any]) -> None:
+    value = ix.measures.get(name)(*PAIR, k=k) * (factor or k)  # the peer gives the length of the subsequence itself
+    assert agrees(value, peers[f"platonic/{peer}/k={k}/pair_rownorm"], 1e-6)
+
+
+@pytest.mark.parametrize("k", [5, 10, 20])
+def test_cknna_up_to_the_constant_that_the_peer_adds(k: int, peers: dict[str, Any]) -> None:
+    assert agrees(ix.measures.cknna(*PAIR, k=k), peers[f"platonic/cknna/k={k}/pair_rownorm"], 3e-5)
+
+
+def test_rbf_cka_of_unit_rows_at_bandwidth_one(peers: dict[str, Any]) -> None:
+    X, Y = (unit_rows(data) for data in PAIR)
+    median = [float(RDM.of(data, "euclidean").values.median()) for data in (X, Y)]
+    value = ix.measures.rbf_cka(X, Y, bandwidth=(1 / median[0], 1 / median[1]))
+    assert agrees(value, peers["platonic/cka_rbf1/unbiased=False/pair_rownorm"], 1e-6)
 
 
 @pytest.mark.parametrize("key", ["pair", "wide"])
