@@ -1,4 +1,4 @@
-"""Bytes before they are spent: what a capture will take, and whether there is room for it."""
+"""Bytes before they are spent: what a capture will take, whether there is room for it, and what to do when there was not."""
 
 from __future__ import annotations
 
@@ -7,11 +7,73 @@ import shutil
 import sys
 from pathlib import Path
 
+import torch
+
 from inscape.arrays import format_bytes, parse_bytes
+from inscape.capturing.batches import Limits
 from inscape.errors import MemoryBudgetError
 
 # Runs beyond this many bytes say so before they begin.
 ANNOUNCED = 10**9
+
+
+# How drivers and allocators say that there is no room, beside the exceptions that say it by their class.
+_NO_ROOM = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed", "failed to allocate", "memoryallocation")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on whatever device; smaller batches then help."""
+    if isinstance(error, MemoryBudgetError):
+        return False
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in text for words in _NO_ROOM)
+
+
+def make_room(device: torch.device) -> None:
+    """Gives back what the device's allocator keeps for later."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+class Halvings:
+    """The limits of batches that were cut because memory ran out, each with the shard from which on it holds.
+
+    Attributes:
+        records: what the store notes: shard, batch_tokens, batch_size, and for a part of a store the shard at which the part ends.
+    """
+
+    def __init__(self) -> None:
+        self.records: list[dict[str, int]] = []
+        self._until: int | None = None
+
+    def resume(self, known: list[dict[str, int]], own: range, shards: int, tight: Limits | None = None) -> None:
+        """Takes up what earlier runs noted about the shards `own`, of `shards` altogether.
+
+        `tight` are limits that turned out to be needed before the run. What was noted since then, at the first shard of all, is kept where
+        that shard is one of these: what another part's shards needed says nothing about them.
+        """
+        self._until = own.stop if len(own) < shards else None
+        fresh = [] if tight is None else [self._record(own.start, tight)]
+        if own.start == 0:
+            fresh += [self._record(r["shard"], Limits(r["batch_tokens"], r["batch_size"])) for r in self.records]
+        self.records = [*known, *(record for record in fresh if record not in known)]
+
+    def add(self, shard: int, limits: Limits) -> None:
+        """Notes new limits."""
+        self.records.append(self._record(shard, limits))
+
+    def limits(self, begun: Limits, shard: int) -> Limits:
+        """The limits that hold at a shard, when the run was begun with `begun`."""
+        for record in self.records:
+            if record["shard"] <= shard:
+                begun = Limits(record["batch_tokens"], record["batch_size"])
+        return begun
+
+    def _record(self, shard: int, limits: Limits) -> dict[str, int]:
+        end = {} if self._until is None else {"until": self._until}
+        return {"shard": shard, "batch_tokens": limits.tokens, "batch_size": limits.size, **end}
 
 
 def available_memory() -> int | None:

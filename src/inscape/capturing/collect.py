@@ -14,6 +14,7 @@ from inscape.capturing.patterns import Keys, PatternUnits, spread
 from inscape.capturing.positions import WORDS, PositionRule
 from inscape.capturing.reducers import Reducer
 from inscape.capturing.stimuli import Stimuli
+from inscape.capturing.transfer import HostCopies
 from inscape.errors import StimuliError, StoreMismatchError
 from inscape.store.manifest import SiteSpec
 
@@ -53,6 +54,8 @@ def pick_rows(batch: Batch, t: int, rule: PositionRule, stream: Stream, device: 
     """Applies a rule to outputs with t positions."""
     b = len(batch.members)
     places = batch.places[stream.tower]
+    if places.pieces is not None:
+        return _pick_from_pieces(batch.members, t, rule, stream, places, device)
     real = places.real(t)
     if real is None and rule.simple:
         counts = np.full(b, t, np.int64)
@@ -69,6 +72,27 @@ def pick_rows(batch: Batch, t: int, rule: PositionRule, stream: Stream, device: 
     counts = np.fromiter((len(part) for part in parts), np.int64, b)
     owner = torch.from_numpy(np.repeat(np.arange(b), counts))
     return Picked(t, torch.from_numpy(np.concatenate(flat)).to(device), owner.to(device), counts, np.concatenate(parts))
+
+
+def _pick_from_pieces(members: np.ndarray, t: int, rule: PositionRule, stream: Stream, places: Places, device: torch.device) -> Picked:
+    """Applies a rule to documents that stand, whole or in parts, in contexts of t tokens."""
+    pieces = places.pieces
+    assert pieces is not None
+    if t != places.length:
+        raise StimuliError(f"a site gives {t} positions for contexts of {places.length} tokens, so documents cannot be told apart in it")
+    if rule.simple:
+        owner = np.repeat(np.arange(len(members)), pieces.count)
+        within = np.arange(len(owner)) - np.repeat(np.cumsum(pieces.count) - pieces.count, pieces.count)
+        flat, positions, counts = pieces.base[owner] + within, pieces.first[owner] + within, pieces.count
+    else:
+        parts: list[np.ndarray] = []
+        for where, first, count, length in zip(members, pieces.first, pieces.count, pieces.length, strict=True):
+            chosen = rule.pick(int(where), int(length), stream.special(int(where), int(length)), stream.ids(int(where)))
+            parts.append(chosen[(chosen >= first) & (chosen < first + count)])
+        counts = np.fromiter((len(part) for part in parts), np.int64, len(parts))
+        owner, positions = np.repeat(np.arange(len(members)), counts), np.concatenate(parts)
+        flat = pieces.base[owner] + positions - pieces.first[owner]
+    return Picked(t, torch.from_numpy(flat).to(device), torch.from_numpy(owner).to(device), counts, positions)
 
 
 def _pick_by_word(b: int, t: int, word: str, places: Places, device: torch.device) -> Picked:
@@ -117,6 +141,7 @@ class Collector:
         self._picked: dict[str, Picked] = {}
         self._log: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
         self._places: dict[str, Tensor] = {}
+        self._copies = HostCopies()
 
     @property
     def sites(self) -> list[str]:
@@ -125,6 +150,7 @@ class Collector:
 
     def clear(self) -> None:
         """Forgets the rows of the shard."""
+        self._copies.wait()
         self._batch = None
         self._log, self._places = {}, {}
         for output in self.outputs:
@@ -145,8 +171,6 @@ class Collector:
                 raise StoreMismatchError(
                     f"site {output.site!r} {times} in a forward over {len(batch.members)} stimuli, so its rows cannot be told apart"
                 )
-            if output.chunks[-1].device.type != "cpu":
-                output.chunks[-1] = output.chunks[-1].cpu()
             row_set = output.spec.row_set
             if len(self._log.setdefault(row_set, [])) < done:
                 picked = self._picked.get(row_set)
@@ -155,6 +179,8 @@ class Collector:
                 counts = np.ones(b, np.int64) if picked is None else picked.counts
                 positions = np.zeros(b, np.int64) if picked is None else picked.positions
                 self._log[row_set].append((batch.members, counts, positions))
+        for output, rows in zip(self.outputs, self._copies.move([output.chunks[-1] for output in self.outputs]), strict=True):
+            output.chunks[-1] = rows
 
     def __call__(self, site: str, x: Tensor) -> None:
         batch = self._batch
@@ -193,7 +219,7 @@ class Collector:
 
     def _of_pattern(self, output: Output, units: PatternUnits, x: Tensor, batch: Batch) -> Tensor:
         """What an attention pattern [b, heads, q, k] gives: its reducer's values, or rows with a unit for each head and key."""
-        places = batch.places[units.tower]
+        places = Places() if units.tower is None else batch.places[units.tower]
         b, k = x.shape[0], x.shape[3]
         keys = Keys.of(b, k, places.real(k), places.left, x.device)
         by_query = x.transpose(1, 2)
@@ -234,6 +260,7 @@ class Collector:
         places = self._places.get(output.spec.row_set)
         if places is None:
             places = self._places[output.spec.row_set] = self._place(output.spec.row_set, start, stop)
+        self._copies.wait()
         chunks, output.chunks = output.chunks, []
         # One copy of all chunks: a shard of many small batches has thousands of them.
         flat = torch.cat(chunks).to(output.wide) if chunks else torch.empty(0, output.spec.d, dtype=output.wide)
@@ -245,12 +272,16 @@ class Collector:
     def _place(self, row_set: str, start: int, stop: int) -> Tensor:
         """Where each collected row belongs so that the shard is in the order of the stimuli."""
         log = self._log[row_set]
-        counts = np.zeros(stop - start, np.int64)
-        for members, count, _ in log:
-            counts[members - start] = count
-        first = np.cumsum(counts) - counts
         members = np.concatenate([members for members, *_ in log])
         count = np.concatenate([count for _, count, _ in log])
+        if len(np.unique(members)) < len(members):  # documents in parts: each goes on where its last part ended
+            order = np.argsort(np.repeat(members, count), kind="stable")
+            places = np.empty(len(order), np.int64)
+            places[order] = np.arange(len(order))
+            return torch.from_numpy(places)
+        counts = np.zeros(stop - start, np.int64)
+        counts[members - start] = count
+        first = np.cumsum(counts) - counts
         within = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
         return torch.from_numpy(np.repeat(first[members - start], count) + within)
 
@@ -282,5 +313,5 @@ def _means(x: Tensor, rows: Picked) -> Tensor:
         return x.mean(1, dtype=wide)
     # Sums over the chosen rows alone: what stands at pad positions, NaN included, never takes part.
     chosen = x.reshape(-1, x.shape[-1]).index_select(0, rows.flat).to(wide)
-    sums = torch.zeros(x.shape[0], x.shape[-1], dtype=wide, device=x.device).index_add_(0, rows.owner, chosen)
+    sums = torch.zeros(len(rows.counts), x.shape[-1], dtype=wide, device=x.device).index_add_(0, rows.owner, chosen)
     return sums / torch.from_numpy(rows.counts).to(x.device, wide)[:, None]

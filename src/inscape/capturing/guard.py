@@ -1,15 +1,19 @@
-"""Refuses half precision where it would drown a unit's variation in its mean, or overflow."""
+"""Precision: refuses half of it where it would drown a unit's variation in its mean, or overflow; tells of rows that are no numbers."""
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
-from inscape.errors import DegenerateInputError
+from inscape.capturing.stimuli import Stimuli
+from inscape.errors import DegenerateInputError, InscapeWarning, StimuliError, nearest
 
+DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
 # A step of the stored dtype at a unit's mean, as a part of the unit's standard deviation, beyond which storage is refused.
 STEP = 0.05
 # Fewer rows than these say too little about a unit's standard deviation.
@@ -77,6 +81,46 @@ class PrecisionGuard:
             mean, m2, n = old.mean + delta * n / total, m2 + old.m2 + np.square(delta) * (n * old.n / total), total
         self._seen[site] = _Running(n, mean, m2)
         return self._seen[site]
+
+
+class Unsound:
+    """Tells of rows that hold NaN or infinity: once for each site by a warning, and in the notes of each shard."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def look(self, site: str, rows: Tensor, owners: pa.Table, stimuli: Stimuli) -> int:
+        """How many of a site's rows are not finite; `owners` is their index."""
+        if _finite(rows):
+            return 0
+        bad = (~torch.isfinite(rows).all(1)).nonzero().flatten()
+        if site not in self._told:
+            self._told.add(site)
+            first = stimuli.table["stimulus"][owners["stimulus"][int(bad[0])].as_py()].as_py()
+            narrow = rows.dtype in (torch.float16, torch.bfloat16)
+            advice = f"; the model computes in {_name(rows.dtype)}, so load it with dtype='float32' or 'bfloat16'" if narrow else ""
+            warnings.warn(
+                f"site {site!r} gives NaN or infinity in {len(bad)} of {len(rows)} rows (the first belongs to stimulus {first!r}){advice}. "
+                "They are kept as they are, and the shard's notes count them",
+                InscapeWarning,
+                stacklevel=2,
+            )
+        return len(bad)
+
+
+def read_dtype(asked: str | torch.dtype | None) -> torch.dtype | None:
+    """The dtype of stored rows that a word means; None for the activations' own.
+
+    Raises:
+        StimuliError: a store cannot hold it.
+    """
+    if asked is None or isinstance(asked, torch.dtype):
+        if asked is not None and asked not in DTYPES.values():
+            raise StimuliError(f"dtype={asked} cannot be stored; expected one of {', '.join(DTYPES)} or 'auto'")
+        return asked
+    if asked not in DTYPES:
+        raise StimuliError(f"dtype={asked!r} is unknown; nearest: {nearest(asked, [*DTYPES, 'auto'])}")
+    return DTYPES[asked]
 
 
 def ulp(values: np.ndarray, dtype: torch.dtype) -> np.ndarray:

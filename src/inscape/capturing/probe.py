@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 
 from inscape.capturing.collect import Output
 from inscape.capturing.feeds import Batch, Feed, GridStream, Stream, describe_shapes
@@ -26,6 +27,7 @@ class Wanted:
 
     site: Site
     reducer: Reducer | None
+    crosses: bool = False  # an attention pattern whose keys are not the positions of its queries
 
     @property
     def name(self) -> str:
@@ -45,7 +47,8 @@ def wanted_sites(model: Model, sites: str | Site | Sequence[str | Site]) -> list
         base, _, suffix = pattern.partition("|") if isinstance(pattern, str) else (pattern, "", "")
         reducer = get(suffix) if suffix else None
         for site in model.resolve(base):
-            wanted = Wanted(site, reducer)
+            shape = model.atlas().rows(site) if site.port == "pattern" else None
+            wanted = Wanted(site, reducer, crosses=shape is not None and shape[2] != shape[3])
             if reducer is not None and reducer.attention != (site.port == "pattern"):
                 reads, holds = ("attention patterns", "activations") if reducer.attention else ("activations", "an attention pattern")
                 others = ", ".join(map(repr, names(attention=not reducer.attention)))
@@ -61,23 +64,44 @@ def wanted_sites(model: Model, sites: str | Site | Sequence[str | Site]) -> list
 
 def move(batch: Batch, device: torch.device, dtype: torch.dtype) -> dict[str, object]:
     """The inputs of a batch on the model's device, floats in its dtype."""
-    return {
-        name: value.to(device, dtype if value.is_floating_point() else None) if isinstance(value, Tensor) else value
-        for name, value in batch.inputs.items()
-    }
+    moved: dict[str, object] = {}
+    for name, value in batch.inputs.items():
+        if isinstance(value, PackedSequence):
+            moved[name] = value.to(device)  # pyright: ignore[reportArgumentType]  (it hands its arguments to Tensor.to)
+        else:
+            moved[name] = value.to(device, dtype if value.is_floating_point() else None) if isinstance(value, Tensor) else value
+    return moved
 
 
-def run_probe(model: Model, feed: Feed, wanted: list[Wanted], *, trunk_only: bool) -> dict[str, Tensor]:
-    """What each site gives for two copies of the start of one stimulus.
+def _seen(model: Model, sites: list[Site], inputs: dict[str, object], trunk_only: bool) -> dict[str, list[Tensor]]:
+    seen: dict[str, list[Tensor]] = {site.name: [] for site in sites}
+    with model.hooked(sites, lambda name, x: seen[name].append(x.clone()), stop_after_last=True):
+        model.run(inputs, trunk_only=trunk_only, stop=True)
+    return seen
+
+
+def _one_by_one(model: Model, sites: list[Site], inputs: dict[str, object], trunk_only: bool) -> dict[str, list[Tensor]]:
+    """The same for two stimuli that do not fit into memory together."""
+    rows: list[dict[str, list[Tensor]]] = []
+    for i in range(2):
+        alone = {
+            name: value.narrow(0 if value.shape[0] == 2 else 1, i, 1) if isinstance(value, Tensor) and 2 in value.shape[:2] else value
+            for name, value in inputs.items()
+        }
+        rows.append(_seen(model, sites, alone, trunk_only))
+    return {name: [torch.cat(both) for both in zip(rows[0][name], rows[1][name], strict=True)] for name in rows[0]}
+
+
+def run_probe(model: Model, feed: Feed, wanted: list[Wanted], *, trunk_only: bool, together: bool = True) -> dict[str, Tensor]:
+    """What each site gives for two copies of the start of one stimulus, run together or one by one.
 
     Raises:
         SiteNotFoundError: a site does not run, runs more than once, or does not keep stimuli apart.
     """
     batch = feed.probe()
-    seen: dict[str, list[Tensor]] = {w.site.name: [] for w in wanted}
     sites = list({w.site.name: w.site for w in wanted}.values())
-    with model.hooked(sites, lambda name, x: seen[name].append(x.clone()), stop_after_last=True):
-        model.run(move(batch, model.device, model.dtype), trunk_only=trunk_only, stop=True)
+    inputs = move(batch, model.device, model.dtype)
+    seen = _seen(model, sites, inputs, trunk_only) if together else _one_by_one(model, sites, inputs, trunk_only)
     for name, values in seen.items():
         if len(values) != 1:
             times = "does not run" if not values else f"runs {len(values)} times"
@@ -113,7 +137,7 @@ def plan_outputs(
         x = probed[item.site.name]
         stream = feed.stream(item.site)
         t = _positions(x)
-        units = _units_of_pattern(x, item.site, feed, batch) if item.site.port == "pattern" else None
+        units = _units_of_pattern(x, item, feed, batch) if item.site.port == "pattern" else None
         wide = x.dtype if x.dtype == torch.float64 else torch.float32
         if item.reducer is not None:
             if not t:
@@ -149,11 +173,15 @@ def _alike(pattern: Tensor) -> bool:
     return bool(torch.allclose(pattern[0], pattern[1], rtol=1e-2, atol=1e-2, equal_nan=True))
 
 
-def _units_of_pattern(x: Tensor, site: Site, feed: Feed, batch: Batch) -> PatternUnits:
+def _units_of_pattern(x: Tensor, item: Wanted, feed: Feed, batch: Batch) -> PatternUnits:
     """Heads and keys of a pattern [b, heads, q, k] that the probe saw."""
-    keyed, k = feed.stream(site), x.shape[3]
-    if x.shape[2] != k:  # cross-attention: the keys are the positions of another stack
-        keyed = next((stream for stream in feed.streams.values() if batch.places[stream.tower].length == k), keyed)
+    own, k = feed.stream(item.site), x.shape[3]
+    if not item.crosses and x.shape[2] == k:
+        keyed: Stream | None = own
+    else:  # the keys are the positions of another stack, or of something else, all of them real
+        keyed = next((stream for stream in feed.streams.values() if stream is not own and batch.places[stream.tower].length == k), None)
+    if keyed is None:
+        return PatternUnits(x.shape[1], k, None)
     # Text is probed by the start of a stimulus, and anything else by a whole one.
     known = keyed.lengths if batch.places[keyed.tower].length == k else None
     return PatternUnits(x.shape[1], k if known is None else int(known.max()), keyed.tower)

@@ -13,12 +13,13 @@ import torch
 import inscape
 from inscape.capturing.collect import Output
 from inscape.models import Model, Site
+from inscape.models.placement import devices_of
 
 
 def model_facts(model: Model, weights: bool) -> dict[str, Any]:
     """Who the model is and what acts on it; `weights` hashes the parameters where nothing else tells two models apart."""
     known = model.identity()
-    if weights and not ("commit" in known or "files_sha256" in known):
+    if weights and not (model.as_loaded and ("commit" in known or "files_sha256" in known)):
         known = model.identity(weights=True)
     return {
         **known,
@@ -33,7 +34,14 @@ def environment_facts(model: Model) -> dict[str, Any]:
     packages = {"torch": torch.__version__, "inscape": inscape.__version__}
     if model.config is not None:
         packages["transformers"] = version("transformers")
-    return {**packages, "device": str(model.device.type), "machine": platform.machine()}
+    devices = devices_of(model.module)
+    modes: dict[str, str] = {}
+    for device in devices:
+        if torch.is_autocast_enabled(device):
+            modes["autocast"] = str(torch.get_autocast_dtype(device)).removeprefix("torch.")
+    if torch.get_float32_matmul_precision() != "highest":
+        modes["float32_matmul_precision"] = torch.get_float32_matmul_precision()
+    return {**packages, **modes, "device": "+".join(devices), "machine": platform.machine()}
 
 
 def site_facts(site: Site) -> dict[str, Any]:

@@ -11,10 +11,14 @@ import torch
 from torch import nn
 
 from inscape.capturing.budget import check_room
+from inscape.capturing.handover import Handover
 from inscape.capturing.progress import progress_bar
 from inscape.capturing.session import Session, Settings, ShardRows
 from inscape.capturing.stimuli import Stimuli
+from inscape.capturing.untouched import untouched
+from inscape.errors import StimuliError
 from inscape.models import Model, Site, load
+from inscape.store.staging import read_part, shards_of
 from inscape.store.store import Store
 from inscape.store.writer import StoreWriter
 
@@ -37,6 +41,7 @@ def capture(
     padding_side: str = "right",
     label: str | None = None,
     memory: str | int | None = None,
+    part: str | None = None,
     progress: bool | None = None,
 ) -> Store:
     """Runs a model over stimuli and keeps the activations of some sites: in memory, or in a folder that resumes when killed.
@@ -47,7 +52,7 @@ def capture(
         sites: names or globs; a name may end in a reducer, as in `blocks.*.resid_post|token_cosine`.
         tokens: which positions become rows: "last", "first", "mean", "all", a position, a list, a slice, a column (positions or a mask), or
             a function of the token ids. Default: "last" for texts and sequences, "mean" for images and sounds, which have patches and
-            frames in place of tokens.
+            frames in place of tokens, and "all" for one prompt that is no list.
         to: the folder of the store; without it the rows stay in memory.
         special: "keep", "drop" or "bos_only": whether rows of special tokens are kept; the model reads them in any case.
         max_length: the most tokens of a text; default: what tokenizer and model state. Texts beyond it are cut, counted and warned about.
@@ -58,11 +63,13 @@ def capture(
         padding_side: "right" or "left"; position ids are corrected for the latter.
         label: the system's name in results; default: the model's.
         memory: the most that rows may take in memory, as "4GB"; default: what is free.
+        part: "k/n" writes the k-th of n parts of the store, beside other processes that write the others; whichever ends last
+            completes it, with the bytes that a single process would have written.
         progress: a bar with rate and time left; default: on a terminal.
 
     Returns:
         The finished store. The same call on a finished folder returns it at once; on an unfinished one it goes on at the
-        first missing shard.
+        first missing shard. A part that ends before another one returns the store as it is then: incomplete, and readable when it is whole.
 
     Raises:
         SiteNotFoundError: a site or reducer is unknown.
@@ -76,29 +83,47 @@ def capture(
         >>> store["0"].shape
         (10, 3)
     """
+    chosen = None if part is None else read_part(part)
+    if chosen is not None and to is None:
+        raise StimuliError(f"part={part!r} is written into a folder that the parts share; give to='a/folder'")
     given = Stimuli.of(stimuli)
     settings = Settings(tokens, special, max_length, dtype, batch_tokens, batch_size, shard_stimuli, padding_side)
-    session = Session(load(model), given, sites, settings)
-    plan = session.plan(weights=to is not None)
-    if to is None:
-        check_room(session.bytes, None, memory)
-    with StoreWriter.create_or_resume(to, plan, given.table, session.specs, units=session.units, system=label) as writer:
-        if writer.complete:
-            return writer.finish()
-        done = len(writer.done_shards)
-        if to is not None:
-            check_room(session.bytes * max(0.0, 1 - done * session.shard_stimuli / len(given)), to, None)
-        if "fidelity" not in writer.notes:
-            writer.record(fidelity=session.fidelity())
-        session.halvings = [*writer.notes.get("halvings", []), *session.halvings]
-        if session.halvings:
-            writer.record(halvings=session.halvings)
-        shards = session.run(done, lambda halvings: writer.record(halvings=halvings))
-        with closing(shards), progress_bar(len(given), min(len(given), done * session.shard_stimuli), progress) as advance:
+    loaded = load(model)
+    with untouched(loaded.module):
+        session = Session(loaded, given, sites, settings)
+        own = range(session.shard_count) if chosen is None else shards_of(chosen, session.shard_count)
+        plan = session.plan(weights=to is not None)
+        if to is None:
+            check_room(session.bytes, None, memory)
+        with StoreWriter.create_or_resume(
+            to, plan, given.table, session.specs, units=session.units, system=label, part=chosen, shards=session.shard_count
+        ) as writer:
+            return writer.finish() if writer.complete else _fill(writer, session, own, to, progress)
+
+
+def _fill(writer: StoreWriter, session: Session, own: range, to: str | Path | None, progress: bool | None) -> Store:
+    """Writes the shards of `own` that are missing."""
+    left = range(own.start + len(writer.done_shards), own.stop)
+    if to is not None:
+        check_room(session.bytes * len(left) / session.shard_count, to, None)
+    if own.start == 0 and "fidelity" not in writer.notes:
+        writer.record(fidelity=session.fidelity())
+    if halvings := session.resume(writer.notes.get("halvings", []), own):
+        writer.record(halvings=halvings)
+    first, end = (min(len(session.stimuli), shard * session.shard_stimuli) for shard in (own.start, own.stop))
+    with Handover(writer.write_shard) as handover:
+
+        def note(halvings: list[dict[str, int]]) -> None:
+            handover.settle()  # the manifest is one writer's at a time
+            writer.record(halvings=halvings)
+
+        shards = session.run(left, note)
+        begun = min(end, left.start * session.shard_stimuli) - first
+        with closing(shards), progress_bar(end - first, begun, progress) as advance:
             for shard in shards:
-                writer.write_shard(shard.index, shard.rows, shard.values, shard.notes)
+                handover.give(shard.index, shard.rows, shard.values, shard.notes)
                 advance(shard.stimuli)
-        return writer.finish()
+    return writer.finish()
 
 
 def stream(
@@ -135,11 +160,14 @@ def stream(
     """
     given = Stimuli.of(stimuli)
     settings = Settings(tokens, special, max_length, dtype, batch_tokens, batch_size, shard_stimuli, padding_side)
-    session = Session(load(model), given, sites, settings)
-    fidelity = session.fidelity()
-    shards = session.run()
-    with closing(shards), progress_bar(len(given), 0, progress) as advance:
-        for shard in shards:
-            consumer(shard)
-            advance(shard.stimuli)
-    return {**session.plan(), "sites": session.specs, "fidelity": fidelity, "halvings": session.halvings}
+    loaded = load(model)
+    with untouched(loaded.module):
+        session = Session(loaded, given, sites, settings)
+        fidelity = session.fidelity()
+        session.resume([])
+        shards = session.run()
+        with closing(shards), progress_bar(len(given), 0, progress) as advance:
+            for shard in shards:
+                consumer(shard)
+                advance(shard.stimuli)
+        return {**session.plan(), "sites": session.specs, "fidelity": fidelity, "halvings": session.halvings.records}

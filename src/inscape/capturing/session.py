@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,19 +13,30 @@ import torch
 from torch import Tensor
 
 from inscape.capturing.batches import Limits, batches, shard_size, shards
+from inscape.capturing.budget import Halvings, make_room, out_of_memory
 from inscape.capturing.collect import Collector, Output
-from inscape.capturing.feeds import Feed, feed_for
-from inscape.capturing.fidelity import measure_drift
-from inscape.capturing.guard import PrecisionGuard
+from inscape.capturing.feeds import Feed, TextFeed, feed_for
+from inscape.capturing.fidelity import fidelity_note, measure_drift
+from inscape.capturing.guard import PrecisionGuard, Unsound, read_dtype
+from inscape.capturing.padding import WHY, padding_stays_out
 from inscape.capturing.positions import PositionRule
-from inscape.capturing.probe import check_texts, count_rows, digest_of_picks, find_prefix, move, plan_outputs, run_probe, wanted_sites
+from inscape.capturing.probe import (
+    Wanted,
+    check_texts,
+    count_rows,
+    digest_of_picks,
+    find_prefix,
+    move,
+    plan_outputs,
+    run_probe,
+    wanted_sites,
+)
 from inscape.capturing.provenance import environment_facts, model_facts, site_facts, unit_tables
 from inscape.capturing.stimuli import Stimuli
-from inscape.errors import MemoryBudgetError, StimuliError, nearest
+from inscape.errors import MemoryBudgetError, StimuliError
 from inscape.models import Model, Site
+from inscape.models.placement import is_dispatched
 from inscape.store.manifest import SiteSpec
-
-DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
 
 
 @dataclass(frozen=True)
@@ -39,6 +51,7 @@ class Settings:
     batch_size: int | None = None
     shard_stimuli: int | None = None
     padding_side: str = "right"
+    truncation_side: str | None = None
 
 
 @dataclass
@@ -59,20 +72,31 @@ class Session:
     def __init__(self, model: Model, stimuli: Stimuli, sites: str | Site | Sequence[str | Site], settings: Settings) -> None:
         self.model, self.stimuli, self.settings = model, stimuli, settings
         self._device, self._dtype = model.device, model.dtype
+        self._why_even = ""
         self.feed: Feed = feed_for(
-            model, stimuli, max_length=settings.max_length, special=settings.special, padding_side=settings.padding_side
+            model,
+            stimuli,
+            max_length=settings.max_length,
+            special=settings.special,
+            padding_side=settings.padding_side,
+            truncation_side=settings.truncation_side,
         )
-        tokens = self.feed.default_tokens if settings.tokens is None else settings.tokens
-        self.rule = PositionRule(tokens, settings.special, stimuli)
+        # Of one prompt all tokens are of interest; of many, one row each.
+        default = "all" if stimuli.single else self.feed.default_tokens
+        tokens = default if settings.tokens is None else settings.tokens
+        self.rule = PositionRule(tokens, settings.special, stimuli, getattr(self.feed.streams.get(""), "encoded", None))
         self._whole = PositionRule("all", settings.special, stimuli)
         self.limits = Limits(
             self.feed.limits.tokens if settings.batch_tokens is None else settings.batch_tokens,
             self.feed.limits.size if settings.batch_size is None else settings.batch_size,
         )
+        self._tight: Limits | None = None
         probe = self.feed.probe()
-        if model.modality == "tensor" and model.config is None:
+        if model.modality == "tensor":
             model.atlas(move(probe, model.device, model.dtype))  # nothing else says what such a module reads
         wanted = wanted_sites(model, sites)
+        self.feed.narrow(item.site for item in wanted)
+        probe = self.feed.probe()
         self.trunk_only = model.has_trunk and not any(w.site.needs_logits for w in wanted)
         streams = list({id(stream): stream for stream in (self.feed.stream(w.site) for w in wanted)}.values())
         check_texts(streams, self.rule)
@@ -80,17 +104,23 @@ class Session:
         if reducers:
             neediest = max(reducers, key=lambda r: r.minimum)
             check_texts(streams, self._whole, neediest.minimum, neediest.name)
-        probed = run_probe(model, self.feed, wanted, trunk_only=self.trunk_only)
+        probed = self._probe(wanted)
         find_prefix(model, self.feed, wanted, probed, probe)
+        if isinstance(self.feed, TextFeed) and self.feed.pads and self._tight is None:
+            read = list({w.site.name: w.site for w in wanted}.values())
+            self.feed.pads = padding_stays_out(model, self.feed, read, trunk_only=self.trunk_only)
+            self._why_even = "" if self.feed.pads else WHY
         if settings.special != "keep" and not any(stream.marks_special for stream in streams):
             raise StimuliError(f"special={settings.special!r} has nothing to leave out: {model.name} has no class token")
         self._auto = settings.dtype == "auto"
-        self.outputs = plan_outputs(wanted, probed, self.rule, self.feed, None if self._auto else _dtype(settings.dtype), probe)
+        self.outputs = plan_outputs(wanted, probed, self.rule, self.feed, None if self._auto else read_dtype(settings.dtype), probe)
         self.collector = Collector(self.outputs, self.rule, self._whole)
         self._sites = list({w.site.name: w.site for w in wanted}.values())
-        self._guard = PrecisionGuard()
+        self._guard, self._unsound = PrecisionGuard(), Unsound()
         self._held: tuple[int, dict[str, Tensor], ShardRows] | None = None
-        self.halvings: list[dict[str, int]] = []
+        self.halvings = Halvings()
+        # accelerate exchanges the weights in every pass, and those made in inference mode could not be used outside it.
+        self._mode = torch.no_grad if is_dispatched(model.module) else torch.inference_mode
         per = [count_rows(output, self.rule, len(stimuli)) for output in self.outputs]
         wide = sum(count * o.spec.d * o.wide.itemsize for count, o in zip(per, self.outputs, strict=True))
         self.bytes = sum(count * o.spec.d * o.spec.torch_dtype.itemsize for count, o in zip(per, self.outputs, strict=True))
@@ -128,36 +158,44 @@ class Session:
 
     def fidelity(self) -> dict[str, Any]:
         """What is known about how faithful the rows are: padding, attention, dtype, batch shape, drift by site."""
-        side = self.settings.padding_side if self.feed.pads else "none: only equal lengths share a batch"
-        attention = getattr(self.model.config, "_attn_implementation", None)
-        note: dict[str, Any] = {"padding": side, "attention": attention, "model_dtype": str(self.model.dtype).removeprefix("torch.")}
-        reason = self.feed.describe().get("feat_extract_norm")
-        if reason == "group":
-            note["why"] = "the group norm of the feature extractor runs over time and would see the padding"
-        note["batch"] = {"tokens": self.limits.tokens, "stimuli": self.limits.size}
+        note = fidelity_note(self.model, self.feed, self.settings.padding_side, self.limits, self._why_even)
         stop = min(len(self.stimuli), self.shard_stimuli)
         with self.model.hooked(self._sites, self.collector, stop_after_last=True):
             note["drift"] = measure_drift(self.feed, self.collector, self._forward, stop, len(self.stimuli))
         return note
 
-    def run(self, start_at: int = 0, on_halving: Callable[[list[dict[str, int]]], None] | None = None) -> Generator[ShardRows, None, None]:
-        """Yields the shards from `start_at` on. Close the generator when leaving early: it holds the hooks."""
-        limits = self.limits
-        for halving in self.halvings:
-            if halving["shard"] <= start_at:
-                limits = Limits(halving["batch_tokens"], halving["batch_size"])
+    @property
+    def shard_count(self) -> int:
+        """How many shards the stimuli make."""
+        return math.ceil(len(self.stimuli) / self.shard_stimuli)
+
+    def resume(self, known: list[dict[str, int]], own: range | None = None) -> list[dict[str, int]]:
+        """Takes up the batch halvings that earlier runs of the shards `own` (default: all) noted; returns all that hold now."""
+        self.halvings.resume(known, own or range(self.shard_count), self.shard_count, self._tight)
+        return self.halvings.records
+
+    def run(
+        self, which: range | None = None, on_halving: Callable[[list[dict[str, int]]], None] | None = None
+    ) -> Generator[ShardRows, None, None]:
+        """Yields the shards `which` (default: all). Close the generator when leaving early: it holds the hooks."""
+        asked = range(self.shard_count) if which is None else which
+        limits = self.halvings.limits(self._tight or self.limits, asked.start)
         with self.model.hooked(self._sites, self.collector, stop_after_last=True):
             for index, start, stop in shards(len(self.stimuli), self.shard_stimuli):
-                if index < start_at:
+                if index not in asked:
                     continue
                 if self._held is not None and self._held[0] == index:
                     _, wide, shard = self._held
                     self._held = None
-                    shard.values = {o.name: self._narrow(o, wide.pop(o.name)) for o in self.outputs}
                 else:
                     limits = self._fill(index, start, stop, limits, on_halving)
                     shard = self._shard(index, start, stop)
-                    shard.values = {o.name: self._narrow(o, self.collector.gather(o, start, stop)) for o in self.outputs}
+                    wide = None
+                for output in self.outputs:
+                    rows = self.collector.gather(output, start, stop) if wide is None else wide.pop(output.name)
+                    if count := self._unsound.look(output.name, rows, shard.rows[output.spec.row_set], self.stimuli):
+                        shard.notes.setdefault("nonfinite", {})[output.name] = count
+                    shard.values[output.name] = self._narrow(output, rows)
                 self.collector.clear()
                 yield shard
 
@@ -174,6 +212,25 @@ class Session:
         self._guard.check(output.name, rows, stored)
         return rows.to(stored)
 
+    def _probe(self, wanted: list[Wanted]) -> dict[str, Tensor]:
+        """Two stimuli together, or one by one where memory is too small for two; batches then hold one each."""
+        try:
+            return run_probe(self.model, self.feed, wanted, trunk_only=self.trunk_only)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+        make_room(self._device)
+        self._tight = Limits(self.limits.tokens, 1)
+        try:
+            return run_probe(self.model, self.feed, wanted, trunk_only=self.trunk_only, together=False)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            raise MemoryBudgetError(
+                f"not even one stimulus fits into memory ({error}); use a smaller dtype, another device, or device_map= to place parts of "
+                "the model elsewhere"
+            ) from error
+
     def _forward(self, members: np.ndarray) -> None:
         batch = self.feed.collate(members)
         self.collector.begin(batch)
@@ -188,12 +245,12 @@ class Session:
             members = np.zeros(1, np.int64)
             try:
                 # Once a shard: entering the mode costs as much as a hook, and no_grad alone leaves autograd's bookkeeping on.
-                with torch.inference_mode():
+                with self._mode():
                     for members in batches(lengths, groups, limits):
                         self._forward(members + start)
                 return limits
             except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
                 count, longest = len(members), int(lengths[members].max())
                 if count == 1:
@@ -202,37 +259,19 @@ class Session:
                         f"{error}. Shorten it with max_length=..., or use a smaller dtype or another device"
                     ) from error
                 limits = limits.halved(count, longest)
-            if self.model.device.type == "cuda":
-                torch.cuda.empty_cache()
-            self.halvings.append({"shard": index, "batch_tokens": limits.tokens, "batch_size": limits.size})
+            make_room(self._device)
+            self.halvings.add(index, limits)
             if on_halving is not None:
-                on_halving(self.halvings)
+                on_halving(self.halvings.records)
 
     def _decide_dtypes(self) -> None:
         """dtype="auto": half precision where the first shard allows it, else the activation's own; the shard is kept for the run."""
         start, stop = 0, min(len(self.stimuli), self.shard_stimuli)
         with self.model.hooked(self._sites, self.collector, stop_after_last=True):
-            self._fill(0, start, stop, self.limits, None)
+            self._fill(0, start, stop, self._tight or self.limits, None)
         wide = {o.name: self.collector.gather(o, start, stop) for o in self.outputs}
         judge = PrecisionGuard()
         for output in self.outputs:
             if output.reducer is None and output.wide.itemsize > 2 and judge.problem(output.name, wide[output.name], torch.float16) is None:
                 output.spec = SiteSpec(output.spec.row_set, output.spec.d, torch.float16, output.spec.kind)
         self._held = (0, wide, self._shard(0, start, stop))
-
-
-def _dtype(asked: str | torch.dtype | None) -> torch.dtype | None:
-    if asked is None or isinstance(asked, torch.dtype):
-        if asked is not None and asked not in DTYPES.values():
-            raise StimuliError(f"dtype={asked} cannot be stored; expected one of {', '.join(DTYPES)} or 'auto'")
-        return asked
-    if asked not in DTYPES:
-        raise StimuliError(f"dtype={asked!r} is unknown; nearest: {nearest(asked, [*DTYPES, 'auto'])}")
-    return DTYPES[asked]
-
-
-def _out_of_memory(error: Exception) -> bool:
-    if isinstance(error, MemoryBudgetError):
-        return False
-    text = str(error).lower()
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "out of memory" in text or "can't allocate memory" in text

@@ -79,10 +79,10 @@ def known_file_hashes(folder: str) -> dict[str, str]:
 
 
 def versions_of(module: nn.Module) -> int | None:
-    """A count that grows when a parameter or buffer is written in place; None where weights come and go anyway."""
+    """A count that grows when a parameter is written in place, as training does; None where weights come and go anyway."""
     if is_dispatched(module):
         return None
-    return sum(tensor._version for tensor in (*module.parameters(), *module.buffers()) if not tensor.is_inference())
+    return sum(tensor._version for tensor in module.parameters() if not tensor.is_inference())
 
 
 def adapter_facts(module: nn.Module) -> dict[str, Any] | None:
