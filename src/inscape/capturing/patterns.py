@@ -19,12 +19,12 @@ class PatternUnits:
     Attributes:
         heads: number of heads.
         keys: keys per head: those of the longest stimulus.
-        tower: the stack whose positions the keys are.
+        tower: the stack whose positions the keys are; `None` where they are none, so that none is padding.
     """
 
     heads: int
     keys: int
-    tower: str = ""
+    tower: str | None = ""
 
     def table(self, per_head: bool) -> dict[str, np.ndarray]:
         """The unit table: the head of each unit, and unless there is one unit `per_head` its key."""
