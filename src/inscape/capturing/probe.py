@@ -56,6 +56,11 @@ def wanted_sites(model: Model, sites: str | Site | Sequence[str | Site]) -> list
                     f"{wanted.name!r}: reducer {reducer.name!r} reads {reads}, and site {site.name!r} holds {holds}; "
                     f"reducers of that are {others}"
                 )
+            if reducer is not None and reducer.square and wanted.crosses and shape is not None:
+                raise SiteNotFoundError(
+                    f"{wanted.name!r}: reducer {reducer.name!r} compares places of queries and keys, but {site.name!r} is cross-attention "
+                    f"({shape[2]} queries and {shape[3]} keys in the dry run): its keys are other tokens; ask for 'entropy' or 'sink_share'"
+                )
             found.setdefault(wanted.name, wanted)
     if not found:
         raise SiteNotFoundError("no site was asked for; name at least one, for instance sites='blocks.*.resid_post'")

@@ -318,5 +318,37 @@ def test_cross_attention_counts_the_keys_of_its_encoder():
     np.testing.assert_allclose(store["attend:pattern"].padded()[0].unflatten(-1, (2, 5)).transpose(1, 2), expected, atol=1e-6)
     for name in ("entropy", "sink_share"):
         np.testing.assert_allclose(store[f"attend:pattern|{name}"].numpy(), [by_hand(name, p, range(3)) for p in expected], atol=1e-5)
-    with pytest.raises(StimuliError, match=r"'attend:pattern\|distance' compares places .* has 3 queries and 5 keys"):
+    with pytest.raises(SiteNotFoundError, match=r"'attend:pattern\|distance': .* cross-attention \(3 queries and 5 keys"):
         ix.capture(module, x, "attend:pattern|distance")
+
+
+def test_cross_attention_of_padded_texts(plain_tokenizer):
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    sizes = {"d_model": 16, "d_kv": 4, "d_ff": 32, "num_layers": 2, "num_heads": 2}
+    torch.manual_seed(0)
+    module = T5ForConditionalGeneration(T5Config(**sizes, vocab_size=44, decoder_start_token_id=0, pad_token_id=0)).eval()
+    model = ix.load(module, tokenizer=plain_tokenizer)
+    texts, targets = [words(3), words(6, 2), words(4, 5)], [words(2, 9), words(5, 3), words(3)]
+    own, cross = "decoder.blocks.1.attn_pattern", "decoder.block.1.layer.1.EncDecAttention:pattern"
+    sites = [own, cross, f"{own}|distance", *(f"{cross}|{name}" for name in ("entropy", "sink_share"))]
+    store = ix.capture(model, {"text": texts, "target": targets}, sites, "all", batch_size=3)
+    rows, mask = store[cross].padded()
+    module.set_attn_implementation("eager")
+    read = store[own].tokens
+    for i, text in enumerate(texts):
+        given = torch.tensor([[int(token) for token in store[own].column("token_id")[store[own].stimulus == i]]])
+        ids = torch.tensor([plain_tokenizer(text)["input_ids"]])
+        with torch.no_grad():
+            out = module(input_ids=ids, decoder_input_ids=given, output_attentions=True)
+        q, k = given.shape[1], ids.shape[1]
+        across, within = out.cross_attentions[1][0].numpy(), out.decoder_attentions[1][0].numpy()
+        got = rows[i].unflatten(-1, (2, 6)).transpose(0, 1)  # as many keys as the longest source has tokens
+        np.testing.assert_allclose(got[:, :q, :k], across, atol=1e-5)
+        assert float(got[:, :, k:].abs().sum()) == 0 and int(mask[i].sum()) == q
+        for name in ("entropy", "sink_share"):
+            np.testing.assert_allclose(store[f"{cross}|{name}"].numpy()[i], by_hand(name, across, range(q)), atol=1e-5)
+        np.testing.assert_allclose(store[f"{own}|distance"].numpy()[i], by_hand("distance", within, range(q)), atol=1e-5)
+    assert len(read) == store[cross].n
+    with pytest.raises(SiteNotFoundError, match="is cross-attention"):
+        ix.capture(model, texts, f"{cross}|previous_token_share")

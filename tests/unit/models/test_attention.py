@@ -204,12 +204,14 @@ def test_encoder_decoder_and_cross_attention() -> None:
     }
     model = ix.load(seeded(_whisper))
     asked = {
+        "encoder.blocks.1.attn_pattern": "encoder_attentions",
+        "decoder.blocks.1.attn_pattern": "decoder_attentions",
         "encoder.layers.1.self_attn:pattern": "encoder_attentions",
         "decoder.layers.1.self_attn:pattern": "decoder_attentions",
         "decoder.layers.1.encoder_attn:pattern": "cross_attentions",
     }
     got = patterns(model, batch, list(asked))
-    assert [tuple(got[site].shape) for site in asked] == [(2, 4, 6, 6), (2, 2, 5, 5), (2, 2, 5, 6)]
+    assert [tuple(got[site].shape) for site in asked] == [*2 * [(2, 4, 6, 6), (2, 2, 5, 5)], (2, 2, 5, 6)]
     for site, field in asked.items():
         torch.testing.assert_close(got[site], eager_weights(_whisper, batch, field)[1], atol=1e-5, rtol=0)
     with pytest.raises(
