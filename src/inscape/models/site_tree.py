@@ -54,16 +54,25 @@ def canonical_tree(rows: Iterable[Any], *, every: bool = False) -> list[Node]:
         branch: str | int = int(number) if number.isdigit() else _ALL if number else row.name.removeprefix(tower)
         towers.setdefault(tower, {}).setdefault(branch, []).append((match[3] if match else row.name, row))
     found: list[Node] = []
+    after: list[Node] = []
     for tower, branches in towers.items():
-        blocks = [_block(f"{tower}blocks.{'*' if key == _ALL else key}", members) for key, members in sorted(_numbered(branches))]
+        blocks = [
+            _block(f"{tower}blocks.{'*' if key == _ALL else key}", members) for key, members in sorted(_numbered(branches), key=_first)
+        ]
         ends = [(_ENDS.get(key, 3), _site(*members[0], "")) for key, members in branches.items() if isinstance(key, str)]
-        drawn = blocks if every else _together(blocks)
-        ordered = [*(node for place, node in ends if place == 0), *drawn, *(node for place, node in sorted(ends, key=_first) if place > 0)]
-        found += [Node(tower.removesuffix("."), children=ordered)] if tower else ordered
-    return found
+        before = [node for place, node in ends if place == 0]
+        behind = [node for place, node in sorted(ends, key=_first) if place > 0]
+        inside = [*before, *(blocks if every else _together(blocks))]
+        if not tower:  # what follows all towers or stages is drawn after them, unless these are the blocks that it follows
+            found += inside
+            found, after = (found + behind, []) if blocks else (found, behind)
+        else:
+            inside += behind
+            found += [Node(tower.removesuffix("."), children=inside)] if len(inside) > 1 else inside
+    return found + after
 
 
-def _first(pair: tuple[int, Node]) -> int:
+def _first(pair: tuple[int, Any]) -> int:
     return pair[0]
 
 
@@ -93,7 +102,21 @@ def _block(name: str, members: list[tuple[str, Any]]) -> Node:
         common.append(parts[0])
     base = ".".join(common)
     members = sorted(members, key=lambda member: CANONICAL_BLOCK.index(member[0]) if member[0] in CANONICAL_BLOCK else len(CANONICAL_BLOCK))
-    return Node(name, where=base, children=[_site(label, row, base) for label, row in members])
+    return Node(name, where=base, children=_shared_reasons([_site(label, row, base) for label, row in members]))
+
+
+def _shared_reasons(sites: list[Node]) -> list[Node]:
+    """Sites that are missing for one reason on one line, where the first of them stands."""
+    drawn: list[Node] = []
+    for node in sites:
+        same = [] if node.available else [other for other in sites if not other.available and other.note == node.note]
+        if len(same) > 1 and same[0] is not node:
+            continue
+        if len(same) > 1:
+            names = ", ".join(other.label for other in same)
+            node = Node(f"{node.label} …", note=f"{names}: {node.note}", available=False)
+        drawn.append(node)
+    return drawn
 
 
 def _together(nodes: list[Node]) -> list[Node]:

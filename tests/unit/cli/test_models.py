@@ -37,8 +37,9 @@ def test_sites_draws_a_tree_in_which_blocks_that_are_alike_share_a_branch(inscap
     assert lines[0] == "sites of tiny gpt (gpt2, text)"
     assert lines[1].split()[:3] == ["embed", "2×6×16", "transformer.h.0:in"]
     assert lines[2].split() == ["blocks.0", "…", "2", "transformer.h.0", "…", "2"]
-    assert lines[12].split() == ["└──", "resid_post", "2×6×16", ":out"]
-    assert [line.split()[0] for line in lines[13:15]] == ["final_norm", "logits"]
+    last = next(i for i, line in enumerate(lines) if line.startswith("└── resid_post"))
+    assert lines[last].split() == ["└──", "resid_post", "2×6×16", ":out"]
+    assert [line.split()[0] for line in lines[last + 1 : last + 3]] == ["final_norm", "logits"]
     assert "and 42 modules by their path: --modules" in lines
     assert ran.last == f"inscape capture '{folder}' texts.txt --sites 'blocks.*.resid_post' --to runs/store"
     assert "\x1b" not in ran.out and max(map(len, lines[:-1])) <= 120

@@ -77,6 +77,27 @@ def test_towers_come_one_after_the_other_each_with_its_ends():
     ]
 
 
+def test_stages_stand_between_what_comes_before_and_after_them():
+    rows = [row("embed", "s.0.0:in"), row("logits", "head"), row("final_norm", "norm")]
+    rows += [row(f"stages.0.blocks.{j}.resid_post", f"s.0.{j}") for j in range(2)]
+    rows += [row(f"stages.1.blocks.{j}.resid_post", f"s.1.{j}", (2, 3, 8 + j)) for j in range(2)]
+    rows += [row(f"stages.*.blocks.*.{name}", shape=None, note="no attention", available=False) for name in ("z", "q")]
+    assert plain(draw(canonical_tree(rows))).splitlines() == [
+        "embed                  2×6×16  s.0.0:in",
+        "stages.0.blocks.0 … 1          s.0.0 … 1",
+        "└── resid_post         2×6×16  :out",
+        "stages.1",
+        "├── stages.1.blocks.0          s.1.0",
+        "│   └── resid_post     2×3×8   :out",
+        "└── stages.1.blocks.1          s.1.1",
+        "    └── resid_post     2×3×9   :out",
+        "stages.*.blocks.*",
+        "└── q …                not available: q, z: no attention",
+        "final_norm             2×6×16  norm",
+        "logits                 2×6×16  head",
+    ]
+
+
 def test_modules_lie_inside_one_another_and_chains_are_one_line():
     rows = [row(path, path, canonical=False) for path in ("body.h.0", "body.h.0.a", "body.h.1", "body.h.1.a", "head.0", "head.1")]
     assert plain(draw(module_tree(rows))).splitlines() == [
