@@ -12,6 +12,7 @@ import torch
 from inscape.arrays import format_bytes, parse_bytes
 from inscape.capturing.batches import Limits
 from inscape.errors import MemoryBudgetError
+from inscape.store.remote import RemotePath, place_of
 
 # Runs beyond this many bytes say so before they begin.
 ANNOUNCED = 10**9
@@ -110,7 +111,10 @@ def check_room(needed: float, to: str | Path | None, memory: str | int | None) -
                 "disk, or ask for fewer sites, fewer tokens or dtype='float16'"
             )
         return
-    folder = Path(to).absolute()
+    place = place_of(to)
+    if isinstance(place, RemotePath):
+        return  # only what waits to be sent takes room here, a shard at a time
+    folder = place.absolute()
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free

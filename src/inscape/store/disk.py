@@ -17,6 +17,7 @@ from inscape.store.files import TEMPORARY, check_file, parquet_bytes, publish, s
 from inscape.store.manifest import ABSENT, MANIFEST, STIMULI, Manifest, ShardEntry, SiteSpec, differences, plain
 from inscape.store.opening import open_store
 from inscape.store.reading import read_manifest, read_stimuli
+from inscape.store.remote import Place
 from inscape.store.shards import shard_parts
 from inscape.store.staging import PARTS, STAGING, waiting_for
 from inscape.store.store import Store
@@ -100,7 +101,7 @@ def begin_folder(path: Path, manifest: Manifest, stimuli: pa.Table, units: Mappi
     return manifest.with_(units=facts)
 
 
-def check_same_plan(path: Path, found: Manifest, wanted: Manifest) -> None:
+def check_same_plan(path: Place, found: Manifest, wanted: Manifest) -> None:
     """Refuses a folder whose store was begun with another plan, naming what differs.
 
     Raises:

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 
 from inscape.arrays import format_bytes
 from inscape.errors import StoreCorruptError, StoreIncompleteError
+from inscape.store.remote import TEMPORARY, Place
 
-TEMPORARY = ".tmp-"
 _LONGEST_NAME = 200  # file systems stop at 255 bytes; the temporary prefix and the suffix need room
 _CHUNK = 8 * 2**20
 
@@ -37,13 +37,28 @@ def parquet_bytes(table: pa.Table) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def sha256(path: str | Path) -> str:
+def sha256(path: Place) -> str:
     """The SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(_CHUNK):
-            digest.update(block)
+    digest, at = hashlib.sha256(), 0
+    if isinstance(path, Path):
+        with open(path, "rb") as file:
+            while block := file.read(_CHUNK):
+                digest.update(block)
+        return digest.hexdigest()
+    size = path.stat().st_size
+    while at < size:
+        digest.update(path.read_range(at, min(size, at + _CHUNK)))
+        at += _CHUNK
     return digest.hexdigest()
+
+
+def read_range(path: Place, start: int, stop: int) -> bytes:
+    """Bytes [start, stop) of a file, fewer where it ends before."""
+    if not isinstance(path, Path):
+        return path.read_range(start, stop)
+    with open(path, "rb") as file:
+        file.seek(start)
+        return file.read(stop - start)
 
 
 def write_temporary(path: Path, parts: Iterable[bytes | memoryview]) -> dict[str, Any]:
@@ -116,10 +131,10 @@ def write_file(path: Path, data: bytes) -> dict[str, Any]:
     return facts
 
 
-def check_file(path: Path, facts: dict[str, Any], *, checksum: bool) -> None:
+def check_file(path: Place, facts: dict[str, Any], *, checksum: bool) -> None:
     """Raises `StoreCorruptError` that names `path` when its size (or checksum) is not what the manifest says."""
     try:
-        size = os.stat(path).st_size
+        size = path.stat().st_size
     except FileNotFoundError:
         raise StoreCorruptError(f"{path} is missing; {restore_hint()}") from None
     if size != facts["bytes"]:
@@ -137,9 +152,9 @@ def restore_hint() -> str:
     return "the other shards stay readable; restore the file from a copy, or capture again into a new folder"
 
 
-def read_parquet(path: Path) -> pa.Table:
+def read_parquet(path: Place) -> pa.Table:
     """A Parquet file of a store; what cannot be read is a `StoreCorruptError` with its name."""
     try:
-        return pq.read_table(path)
+        return pq.read_table(path if isinstance(path, Path) else pa.BufferReader(path.read_bytes()))
     except (pa.ArrowException, OSError) as error:
         raise StoreCorruptError(f"{path} cannot be read as Parquet ({error}); {restore_hint()}") from error

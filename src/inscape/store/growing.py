@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +23,8 @@ from inscape.store.index import RowIndex, index_table
 from inscape.store.manifest import MANIFEST, STIMULI, ShardEntry, SiteSpec
 from inscape.store.opening import open_store
 from inscape.store.pairing import REPEATS, pair_rows
+from inscape.store.remote import RemotePath, place_of
+from inscape.store.remote_writing import put_manifest, put_shard
 from inscape.store.sources import ChainedRows, ChosenRows
 from inscape.store.store import Site, Store
 from inscape.store.tables import ID, content_hash
@@ -189,28 +193,37 @@ def _same_facts(ours: pa.Table, fresh: pa.Table, known: Mapping[str, int], ids: 
 
 
 def _append_on_disk(store: Store, extra: Store, table: pa.Table, indexes: Mapping[str, RowIndex]) -> Store:
-    root = Path(str(store.path))
-    lock = lock_folder(root)
+    root = place_of(str(store.path))
+    lock = None if isinstance(root, RemotePath) else lock_folder(root)
+    here = Path(tempfile.mkdtemp(prefix="inscape-")) if isinstance(root, RemotePath) else root
     try:
         manifest = store.manifest
         names = {view.row_set: store.view(site).row_set for site, view in ((site, extra.view(site)) for site in store.sites)}
         at = dict.fromkeys(indexes, 0)
         # The longer stimuli table comes first and the manifest last: until then the folder reads as it did before.
-        write_file(root / STIMULI, parquet_bytes(table))
+        write_file(here / STIMULI, parquet_bytes(table))
+        if isinstance(root, RemotePath):
+            (root / STIMULI).put(here / STIMULI)
         for _, values in _blocks(extra):
             counts = {names[extra.view(site).row_set]: len(value) for site, value in values.items()}
             tables = {name: index_table(indexes[name].table.slice(at[name], n), name) for name, n in counts.items()}
             spans = {name: (manifest.rows(name), manifest.rows(name) + n) for name, n in counts.items()}
             at = {name: at[name] + n for name, n in counts.items()}
-            entry = write_shard_files(root, manifest.sites, tables, values, ShardEntry(spans))
+            shard = (manifest.sites, tables, values, ShardEntry(spans))
+            entry = put_shard(root, here, *shard) if isinstance(root, RemotePath) else write_shard_files(here, *shard)
             manifest = manifest.with_(shards=(*manifest.shards, entry))
         plan = {**manifest.plan, "appended": [*manifest.plan.get("appended", []), fingerprint(extra)]}
         manifest = manifest.with_(plan=plan, stimuli={"rows": table.num_rows, "sha256": content_hash(table)})
-        write_file(root / MANIFEST, manifest.to_json())
+        if isinstance(root, RemotePath):
+            put_manifest(root, here, manifest)
+        else:
+            write_file(here / MANIFEST, manifest.to_json())
     finally:
         if lock is not None:
             os.close(lock)
-    return open_store(root)
+        if isinstance(root, RemotePath):
+            shutil.rmtree(here, ignore_errors=True)
+    return open_store(str(store.path))
 
 
 def join(a: Store, b: Store, *, repeats: str | None = None, on: str = "all") -> Store:

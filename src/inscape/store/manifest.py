@@ -114,7 +114,7 @@ class Manifest:
         return (json.dumps(plain(content), indent=1, ensure_ascii=False) + "\n").encode()
 
     @classmethod
-    def from_json(cls, data: bytes, path: str | Path) -> Manifest:
+    def from_json(cls, data: bytes, path: object) -> Manifest:
         """Reads what `to_json` wrote.
 
         Raises:

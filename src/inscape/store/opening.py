@@ -9,7 +9,9 @@ from inscape.errors import StoreCorruptError
 from inscape.store.files import restore_hint
 from inscape.store.index import RowIndex
 from inscape.store.manifest import MANIFEST, Manifest
-from inscape.store.reading import file_of, local_folder, read_index, read_manifest, read_stimuli, read_units
+from inscape.store.reading import file_of, read_index, read_manifest, read_stimuli, read_units
+from inscape.store.remote import Place, RemotePath, place_of
+from inscape.store.remote_rows import Blocks, RemoteRows
 from inscape.store.shards import Maps, ShardFile
 from inscape.store.sources import ShardRows, Source, UnfinishedRows
 from inscape.store.staging import so_far, waiting_for
@@ -20,27 +22,38 @@ def open_store(path: str | Path, *, partial: bool = False, verify: bool = False)
     """Opens a store; nothing but the manifest and the stimuli is read.
 
     Args:
-        path: the folder (a `file://` address is one too).
+        path: the folder, or an address that fsspec knows (`s3://bucket/run`, `memory://run`, `file:///run`).
         partial: allow reading the finished shards of an incomplete store.
         verify: check each file's checksum too, not only its size, before anything of it is used.
 
     Raises:
         StoreCorruptError: there is no store, or a file is damaged (the message names it).
-        StoreMismatchError: the store has another format version, or the address is remote.
+        StoreMismatchError: the store has another format version, or there is no such kind of address.
+        MissingExtraError: the package for this kind of address is not installed.
 
     Example:
         >>> store = inscape.open("runs/gpt2")
         >>> store["blocks.6.resid_post"].shape
     """
-    root = local_folder(path)
-    manifest = so_far(root, read_manifest(root))
+    root = place_of(path)
+    if isinstance(root, RemotePath):
+        root.forget()
+    manifest, waiting = read_manifest(root), ""
+    if isinstance(root, Path):
+        manifest = so_far(root, manifest)
+        waiting = waiting_for(root, manifest)
     stimuli = read_stimuli(root, manifest)
-    waiting = waiting_for(root, manifest)
     resume = f"It is written in parts: {waiting}" if waiting else "Run the capture again to resume"
     total = sum(facts["bytes"] for entry in manifest.shards for facts in entry.files.values())
-    maps, indexes, sites = Maps(total), dict[str, RowIndex](), dict[str, Site]()
+    maps, blocks = Maps(total), Blocks()
+    indexes, sites = dict[str, RowIndex](), dict[str, Site]()
     for name, spec in manifest.sites.items():
-        source: Source = ShardRows(_shards(root, manifest, name, verify=verify), spec.d, str(spec.dtype), maps)
+        shards = _shards(root, manifest, name, verify=verify)
+        source: Source
+        if isinstance(root, RemotePath):
+            source = RemoteRows(shards, spec.d, str(spec.dtype), blocks)
+        else:
+            source = ShardRows(shards, spec.d, str(spec.dtype), maps)
         if not manifest.complete and not partial:
             source = UnfinishedRows(
                 source,
@@ -53,7 +66,7 @@ def open_store(path: str | Path, *, partial: bool = False, verify: bool = False)
     return Store(manifest, stimuli, sites, path=str(root))
 
 
-def _shards(root: Path, manifest: Manifest, site: str, *, verify: bool) -> list[ShardFile]:
+def _shards(root: Place, manifest: Manifest, site: str, *, verify: bool) -> list[ShardFile]:
     spec = manifest.sites[site]
     shards: list[ShardFile] = []
     for number, entry in enumerate(manifest.shards):

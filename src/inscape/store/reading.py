@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-from urllib.parse import unquote, urlparse
-
 import pyarrow as pa
 
-from inscape.errors import StoreCorruptError, StoreMismatchError, nearest
+from inscape.errors import StoreCorruptError, nearest
 from inscape.store.files import check_file, read_parquet, restore_hint, safe_name
 from inscape.store.index import RowIndex, empty_index
 from inscape.store.manifest import MANIFEST, STIMULI, Manifest, ShardEntry
+from inscape.store.remote import Place
 from inscape.store.tables import content_hash
 
 
-def read_manifest(root: Path) -> Manifest:
+def read_manifest(root: Place) -> Manifest:
     """The manifest of a folder.
 
     Raises:
@@ -31,7 +28,7 @@ def read_manifest(root: Path) -> Manifest:
     return Manifest.from_json(data, path)
 
 
-def read_stimuli(root: Path, manifest: Manifest) -> pa.Table:
+def read_stimuli(root: Place, manifest: Manifest) -> pa.Table:
     """The stimuli table, checked; a longer file is one that an unfinished append has already extended."""
     path = root / STIMULI
     if not path.exists():
@@ -42,14 +39,14 @@ def read_stimuli(root: Path, manifest: Manifest) -> pa.Table:
     return table
 
 
-def read_units(root: Path, manifest: Manifest, site: str) -> pa.Table:
+def read_units(root: Place, manifest: Manifest, site: str) -> pa.Table:
     """The unit table of a site, checked."""
     path = root / "units" / f"{safe_name(site)}.parquet"
     check_file(path, manifest.units[site]["file"], checksum=True)
     return read_parquet(path)
 
 
-def read_index(root: Path, manifest: Manifest, row_set: str) -> RowIndex:
+def read_index(root: Place, manifest: Manifest, row_set: str) -> RowIndex:
     """The index of a row set, loaded and checked when first asked for."""
 
     def load() -> pa.Table:
@@ -72,18 +69,3 @@ def file_of(entry: ShardEntry, folder: str, name: str, first: int) -> str:
     if plain in entry.files:
         return plain
     return next((file for file in entry.files if file.endswith(f"/{folder}/{safe_name(name)}.{end}")), plain)
-
-
-def local_folder(path: str | Path) -> Path:
-    """The folder that a path or a `file://` address means.
-
-    Raises:
-        StoreMismatchError: the address is remote.
-    """
-    text = os.fspath(path)
-    address = urlparse(text)
-    if address.scheme == "file":
-        return Path(unquote(address.path))
-    if "://" in text:
-        raise StoreMismatchError(f"{text!r} is a remote address; copy the folder here and open the copy")
-    return Path(text).expanduser()

@@ -9,7 +9,6 @@ import json
 import mmap
 import os
 from collections import OrderedDict
-from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -18,9 +17,11 @@ import torch
 from torch import Tensor
 
 from inscape.errors import StoreCorruptError, StoreMismatchError
-from inscape.store.files import check_file, restore_hint
+from inscape.store.files import check_file, read_range, restore_hint
+from inscape.store.remote import Place
 
 ALIGNMENT = 64
+_HEAD = 512  # more than the header of one tensor
 # Mapped pages count as resident memory once touched, so maps are dropped, oldest first, beyond this many bytes.
 MAPPED_BYTES = 512 * 2**20
 _MAPPED_FILES = 256
@@ -72,7 +73,7 @@ def shard_parts(values: Tensor, key: str) -> list[bytes | memoryview]:
 class ShardFile:
     """One shard of one site on disk: rows [first, first + n) with d units."""
 
-    def __init__(self, path: Path, facts: dict[str, Any], *, n: int, d: int, dtype: str, checksum: bool = False) -> None:
+    def __init__(self, path: Place, facts: dict[str, Any], *, n: int, d: int, dtype: str, checksum: bool = False) -> None:
         self.path, self.facts, self.n, self.d, self.dtype, self.checksum = path, facts, n, d, dtype, checksum
         self._offset: int | None = None
 
@@ -83,9 +84,11 @@ class ShardFile:
 
     def _read_header(self) -> int:
         try:
-            with open(self.path, "rb") as file:
-                length = int.from_bytes(file.read(8), "little")
-                header = json.loads(file.read(length)) if length < self.facts["bytes"] else {}
+            head = read_range(self.path, 0, _HEAD)
+            length = int.from_bytes(head[:8], "little")
+            if len(head) - 8 < length < self.facts["bytes"]:
+                head += read_range(self.path, len(head), 8 + length)
+            header = json.loads(head[8 : 8 + length]) if length < self.facts["bytes"] else {}
             (entry,) = (value for name, value in header.items() if name != "__metadata__")
             expected = {"dtype": DTYPES[self.dtype][1], "shape": [self.n, self.d], "data_offsets": [0, self.nbytes]}
             sound = entry == expected and 8 + length + self.nbytes == self.facts["bytes"]
@@ -100,13 +103,18 @@ class ShardFile:
         """Bytes of the data section."""
         return self.n * self.d * np.dtype(DTYPES[self.dtype][2]).itemsize
 
-    def map(self) -> tuple[mmap.mmap, np.ndarray]:
-        """The mapped file, and its data section as an array [n, d] that reads from the file on touch."""
+    def data_start(self) -> int:
+        """Where the data section begins; the file is checked when this is first asked."""
         if self._offset is None:
             self.check()
-        with open(self.path, "rb") as file:
+        return self._offset or 0
+
+    def map(self) -> tuple[mmap.mmap, np.ndarray]:
+        """The mapped file, and its data section as an array [n, d] that reads from the file on touch."""
+        start = self.data_start()
+        with open(str(self.path), "rb") as file:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        rows = np.frombuffer(mapped, DTYPES[self.dtype][2], self.n * self.d, self._offset or 0).reshape(self.n, self.d)
+        rows = np.frombuffer(mapped, DTYPES[self.dtype][2], self.n * self.d, start).reshape(self.n, self.d)
         return mapped, rows
 
 

@@ -38,7 +38,8 @@ class Source(Protocol):
         ...
 
 
-def _digest(*parts: str | bytes | np.ndarray) -> str:
+def digest_of(*parts: str | bytes | np.ndarray) -> str:
+    """A SHA-256 over texts, bytes and arrays, each with its length."""
     digest = hashlib.sha256()
     for part in parts:
         data = part.encode() if isinstance(part, str) else np.ascontiguousarray(part).tobytes() if isinstance(part, np.ndarray) else part
@@ -111,7 +112,7 @@ class ShardRows:
         return from_carrier(out, self.dtype)
 
     def fingerprint(self) -> str:
-        return _digest("shards", *(str(shard.facts["sha256"]) for shard in self.shards))
+        return digest_of("shards", *(str(shard.facts["sha256"]) for shard in self.shards))
 
 
 class ChosenRows:
@@ -150,7 +151,7 @@ class ChosenRows:
 
     def fingerprint(self) -> str:
         units = np.arange(self.inner.d)[self.units] if self.units is not None else np.arange(self.inner.d)
-        return _digest("chosen", self.inner.fingerprint(), np.asarray(self.rows, np.int64), units.astype(np.int64))
+        return digest_of("chosen", self.inner.fingerprint(), np.asarray(self.rows, np.int64), units.astype(np.int64))
 
 
 def compose(outer: range | np.ndarray, rows: range | np.ndarray) -> range | np.ndarray:
@@ -185,7 +186,7 @@ class ChainedRows:
         return out
 
     def fingerprint(self) -> str:
-        return _digest("chained", *(part.fingerprint() for part in self.parts))
+        return digest_of("chained", *(part.fingerprint() for part in self.parts))
 
 
 class MeanRows:
@@ -211,7 +212,7 @@ class MeanRows:
         return (sums / torch.from_numpy(counts)[:, None]).to(DTYPES[self.dtype][0])
 
     def fingerprint(self) -> str:
-        return _digest("mean", self.inner.fingerprint(), self.group.astype(np.int64))
+        return digest_of("mean", self.inner.fingerprint(), self.group.astype(np.int64))
 
 
 class UnfinishedRows:

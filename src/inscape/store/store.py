@@ -19,6 +19,7 @@ from inscape.store.index import RowIndex
 from inscape.store.manifest import Manifest, SiteSpec
 from inscape.store.page import store_page, store_text
 from inscape.store.reading import read_stimuli, read_units
+from inscape.store.remote import place_of
 from inscape.store.sources import ChosenRows, Source
 from inscape.store.view import View, choice
 
@@ -278,7 +279,7 @@ class Store:
         problems: list[str] = [] if self.complete else [f"{self.system} is incomplete: run the capture again to resume"]
         if self.path is None:
             return problems
-        root = Path(self.path)
+        root = place_of(self.path)
         checks: list[Callable[[], object]] = [lambda: read_stimuli(root, self.manifest)]
         checks += [lambda site=site: read_units(root, self.manifest, site) for site in self.manifest.units]
         for entry in self.manifest.shards:

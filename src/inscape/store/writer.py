@@ -13,6 +13,7 @@ from torch import Tensor
 from inscape.errors import StoreMismatchError
 from inscape.store.index import RowIndex, index_table
 from inscape.store.manifest import Manifest, ShardEntry, SiteSpec, plain
+from inscape.store.remote import RemotePath, place_of
 from inscape.store.sources import TensorRows
 from inscape.store.store import Site, Store, empty_rows
 from inscape.store.tables import content_hash, stimulus_table, unique_ids, units_table
@@ -47,7 +48,7 @@ class StoreWriter:
         """A writer for `path` (None: memory) that goes on where an earlier one for the same plan stopped.
 
         Args:
-            path: the folder of the store.
+            path: the folder of the store, or an address that fsspec knows.
             plan: everything that decides the bytes: model identity, token rule, batch plan, versions, …
             stimuli: one row per stimulus: a list of ids, or a table with the column `stimulus` and the user's own.
             sites: what each site holds, in order.
@@ -74,10 +75,16 @@ class StoreWriter:
             return _MemoryWriter(manifest, table, tables)
         from inscape.store.disk import DiskWriter
         from inscape.store.parts import PartWriter
+        from inscape.store.remote_writing import RemoteWriter
 
+        place = place_of(path)
+        if isinstance(place, RemotePath):
+            if part is not None:
+                raise StoreMismatchError(f"part={part[0]}/{part[1]} needs a local folder, which processes can lock; {place} is an address")
+            return RemoteWriter(place, manifest, table, tables)
         if part is not None:
-            return PartWriter(Path(path), manifest, table, tables, part, shards)
-        return DiskWriter(Path(path), manifest, table, tables)
+            return PartWriter(place, manifest, table, tables, part, shards)
+        return DiskWriter(place, manifest, table, tables)
 
     @property
     def done_shards(self) -> set[int]:

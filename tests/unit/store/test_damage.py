@@ -156,8 +156,8 @@ def test_no_store_there(folder: Path, tmp_path: Path) -> None:
         open_store(tmp_path / "toyy")
     with pytest.raises(StoreCorruptError, match="has no manifest.json, so it is no store"):
         open_store(folder / "rows")
-    with pytest.raises(StoreMismatchError, match=r"'s3://bucket/x' is a remote address; copy the folder here and open the copy"):
-        open_store("s3://bucket/x")
+    with pytest.raises(StoreMismatchError, match=r"'s4://bucket/x' cannot be opened .*; nearest kinds of address: 's3'"):
+        open_store("s4://bucket/x")
 
 
 def test_a_file_address_opens(toy: SimpleNamespace, tmp_path: Path) -> None:
