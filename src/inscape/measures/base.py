@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from inscape.measures import registry
-from inscape.measures.definition import Measure, RowRoute, Weighted, check_varies
+from inscape.measures.definition import Closed, Measure, RowRoute, Weighted, check_varies
 from inscape.measures.facts import HIGHER_IN_A_PAIR, Facts
 
-__all__ = ["Measure", "RowRoute", "Weighted", "check_varies", "measure"]
+__all__ = ["Closed", "Measure", "RowRoute", "Weighted", "check_varies", "measure"]
 
 
 def measure(
@@ -28,6 +28,7 @@ def measure(
     reflexive: bool = True,
     rows: RowRoute | None = None,
     weighted: Weighted | None = None,
+    closed: Closed | None = None,
     record: Callable[..., dict[str, Any]] | None = None,
 ) -> Callable[[Callable[..., Any]], Measure]:
     """Turns a function of summaries into a measure and registers it under the function's name.
@@ -48,6 +49,7 @@ def measure(
         rows: a second route from the rows, for ill-conditioned input.
         record: takes n, d and the options; gives what else a result must keep, such as the ranks of a fit.
         weighted: values under row weights, for measures of a pair that stay valid under a bootstrap.
+        closed: invariants of a side's kernel, for measures that are the cosine of two kernels: gives a null without permutations.
 
     Raises:
         ValueError: facts outside the vocabulary or in contradiction, or a name that is taken.
@@ -69,7 +71,7 @@ def measure(
             paired=paired,
             reflexive=reflexive,
         )
-        made = Measure(fn, facts, rows=rows, weighted=weighted, record=record)
+        made = Measure(fn, facts, rows=rows, weighted=weighted, closed=closed, record=record)
         if made.arity == 2 and higher not in HIGHER_IN_A_PAIR:
             raise ValueError(f"{made.name}: of a pair, higher means one of {HIGHER_IN_A_PAIR}, not {higher!r}")
         return registry.add(made)

@@ -15,6 +15,7 @@ from inscape.arrays import as_rows
 from inscape.errors import DegenerateInputError, InscapeError, StoreMismatchError, TooFewStimuliError, nearest
 from inscape.measures.facts import Facts, sections
 from inscape.results import Curve
+from inscape.stats.closed_form import KernelInvariants
 from inscape.summaries.base import Need, Summary
 
 
@@ -29,6 +30,9 @@ class RowRoute(NamedTuple):
     when: Callable[..., bool]
     compute: Callable[..., float]
 
+
+# Takes a side's rows [n, d]; gives the invariants of the kernel whose cosine with the other side's kernel is the measure.
+Closed = Callable[[Tensor], KernelInvariants]
 
 # Takes the two sides' rows [n, d], weights [draws, n] and the source of each row [n]; gives a value per draw.
 Weighted = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -53,6 +57,7 @@ class Measure:
         *,
         rows: RowRoute | None = None,
         weighted: Weighted | None = None,
+        closed: Closed | None = None,
         record: Callable[..., dict[str, Any]] | None = None,
         bound: Mapping[str, Any] | None = None,
     ):
@@ -60,6 +65,7 @@ class Measure:
         self.facts = facts
         self.rows = rows
         self.weighted = weighted
+        self.closed = closed
         self._record = record
         self.name = fn.__name__
         self.doc = inspect.cleandoc(fn.__doc__ or "")
@@ -157,7 +163,8 @@ class Measure:
             if key not in self._defaults:
                 known = f"its options: {nearest(key, self._defaults)}" if self._defaults else "it has no options"
                 raise TypeError(f"{self.name} has no option {key!r}; {known}")
-        return Measure(self.fn, self.facts, rows=self.rows, weighted=self.weighted, record=self._record, bound={**self.bound, **options})
+        routes: dict[str, Any] = {"rows": self.rows, "weighted": self.weighted, "closed": self.closed, "record": self._record}
+        return Measure(self.fn, self.facts, **routes, bound={**self.bound, **options})
 
     def record(self, n: float, d: int) -> dict[str, Any]:
         """The options in force, and what else decided the value of an input of shape [n, d]: a result keeps it."""

@@ -262,7 +262,13 @@ def _shuffled_labels(labels: np.ndarray, sources: np.ndarray, uncertainty: Uncer
 
 
 def correct(
-    rows: Sequence[Row], nulls: Sequence[np.ndarray], higher: bool, correction: str | None, *, best: Sequence[float] | None = None
+    rows: Sequence[Row],
+    nulls: Sequence[np.ndarray],
+    higher: bool,
+    correction: str | None,
+    *,
+    best: Sequence[float] | None = None,
+    enough: int | None = None,
 ) -> None:
     """Fills p, null mean, calibrated score and corrected p of rows that one measure gave at many sites.
 
@@ -272,19 +278,20 @@ def correct(
         higher: whether higher means a stronger effect.
         correction: "max", "holm", "bh" or None.
         best: the optimum of each score, for calibration; without it there is no calibrated score.
+        enough: of a sequential null; its draws may differ in number, so that corrected p are then Holm's where "max" is asked for.
     """
     for index, (row, null) in enumerate(zip(rows, nulls, strict=True)):
-        test = permutation_test(row["value"], null, best=best[index] if best is not None else np.inf, higher=higher)
+        test = permutation_test(row["value"], null, best=best[index] if best is not None else np.inf, higher=higher, enough=enough)
         row |= {"p": test.p, "null_mean": test.mean}
         if best is not None:
             row["calibrated"] = test.calibrated
     if correction is None or not rows:
         return
     p = np.array([row["p"] for row in rows])
-    if correction == "max":
+    if correction == "max" and enough is None:
         corrected = maximum_p(np.array([row["value"] for row in rows]), np.stack(list(nulls), axis=1), higher=higher)
     else:
-        corrected = holm(p) if correction == "holm" else benjamini_hochberg(p)
+        corrected = benjamini_hochberg(p) if correction == "bh" else holm(p)
     for row, value in zip(rows, corrected, strict=True):
         row["p_corrected"] = float(value)
 

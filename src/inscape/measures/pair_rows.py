@@ -28,7 +28,7 @@ def run_rows(run: PairRun, measures: Sequence[Measure]) -> None:
             _each(run, measures, X[rows], Y[rows], lambda one, compute, pair=pair: run.without(pair, one, compute), kept)
     for pair in run.null_pairs():
         first, second = (run.sites[i].all() for i in pair)
-        for order in run.orders:
+        for order in run.draws([pair], measures):
             _each(run, measures, first, second[torch.from_numpy(order)], lambda one, compute, pair=pair: run.shuffled(pair, one, compute))
 
 
@@ -93,7 +93,7 @@ def _run_deal(run: PairRun, measures: Sequence[Measure], fold: np.ndarray) -> No
                 left = pair.minus(part, x=left_x)
                 for one in measures:
                     run.without((x, y), one, lambda one=one, left=left: _value(one, left))
-        for order in run.orders:
+        for order in run.draws([(x, y) for y in whole if (x, y) in broken], measures):
             index = torch.from_numpy(order)
             for y in whole:
                 if (x, y) in broken:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from inscape.arrays import row_blocks
 from inscape.errors import InscapeError
 from inscape.measures.base import Measure
 from inscape.measures.uncertainty import noted
+from inscape.stats.permutation import reached
 from inscape.summaries.blocks import needs_double
 from inscape.summaries.cross import CrossMoments
 from inscape.summaries.moments import Moments
@@ -53,6 +54,7 @@ class PairRun:
         orders: permutations of the rows; empty without a null.
         budget: bytes allowed.
         sources: the independent source of every row; default each row is its own.
+        enough: shuffled scores that must reach every score before the draws end early; None makes all draws.
     """
 
     def __init__(
@@ -64,7 +66,9 @@ class PairRun:
         budget: int,
         *,
         sources: np.ndarray | None = None,
+        enough: int | None = None,
     ) -> None:
+        self.enough = enough
         self.sites = sites
         self.sources = np.arange(sites[0].n) if sources is None else sources
         self.pairs = list(pairs)
@@ -107,6 +111,20 @@ class PairRun:
                     entry.null.append(float(compute()))
             except InscapeError as error:
                 entry.null_error = str(error)
+
+    def draws(self, pairs: Sequence[Pair], measures: Sequence[Measure]) -> Iterator[np.ndarray]:
+        """The permutations, until all of these scores are decided where the null is sequential."""
+        for count, order in enumerate(self.orders):
+            if self.enough is not None and count % 10 == 0 and all(self._decided(pair, one) for pair in pairs for one in measures):
+                return
+            yield order
+
+    def _decided(self, pair: Pair, one: Measure) -> bool:
+        entry = self.score(pair, one)
+        if entry.error is not None or entry.null_error is not None or entry.value is None:
+            return True
+        sign = -1.0 if one.higher == "more different" else 1.0
+        return int(reached(sign * entry.value, sign * np.asarray(entry.null)).sum()) >= (self.enough or 0)
 
     def null_pairs(self) -> list[Pair]:
         """The pairs that have a null: a site with itself has none."""
@@ -175,7 +193,7 @@ def shuffle_products(run: PairRun, measures: Sequence[Measure], observed: dict[P
     centered = {i: _centered(run.sites[i]) for i in {*lefts, *rights}}
     norms = {i: rows.square().sum(1) for i, rows in centered.items()}
     inner = _shuffled_kernels(centered, lefts, rights, run) or _shuffled_rows(centered, lefts, rights)
-    for order in run.orders:
+    for order in run.draws(list(observed), measures):
         index = torch.from_numpy(order)
         table = inner(index)
         for (x, y), whole in observed.items():
@@ -275,7 +293,7 @@ def _shuffle_cross(run: PairRun, pairs: Sequence[Pair], measures: Sequence[Measu
     stacked = torch.cat([centered[x] for x in lefts], 1).T
     whole = any(cls is GramProducts for one in measures for cls, _ in one.needs.values())  # these need the mixed fourth moments too
     starts = dict(zip(lefts, np.cumsum([0, *(centered[x].shape[1] for x in lefts)]).tolist(), strict=False))
-    for order in run.orders:
+    for order in run.draws(pairs, measures):
         index = torch.from_numpy(order)
         for y in rights:
             moved, Y = centered[y][index], run.sites[y].all()[index]
@@ -346,7 +364,7 @@ def run_row_sets(run: PairRun, measures: Sequence[Measure], sizes: Callable[[Sit
                     left = (reduced[pair[0]], reduced[pair[1]])
                     run.without(pair, one, lambda one=one, left=left: one.evaluate(**injected(one, *left)))
         wanted = [pair for pair in run.null_pairs() if pair in set(good)]
-        for order in run.orders if wanted else ():
+        for order in run.draws(wanted, measures) if wanted else ():
             moved = {y: {key: _reordered(s, order) for key, s in built[y].full.items()} for y in sorted({p[1] for p in wanted})}
             for pair in wanted:
                 for one in measures:

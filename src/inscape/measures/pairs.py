@@ -11,12 +11,22 @@ import numpy as np
 
 from inscape.errors import InscapeError, StoreMismatchError, TooFewStimuliError
 from inscape.measures.base import Measure
+from inscape.measures.closed import add_closed, check_closed
 from inscape.measures.inputs import check_sources, sources_of
 from inscape.measures.one_system import Row, correct
 from inscape.measures.pair_rows import run_folds, run_rows
 from inscape.measures.pair_values import Pair, PairRun, Scored, run_moments, run_row_sets, run_tiles, run_weighted
 from inscape.measures.uncertainty import Uncertainty, status_of
-from inscape.stats import bootstrap_interval, bootstrap_weights, exchangeable, jackknife_groups, jackknife_interval, permutations
+from inscape.stats import (
+    benjamini_hochberg,
+    bootstrap_interval,
+    bootstrap_weights,
+    exchangeable,
+    holm,
+    jackknife_groups,
+    jackknife_interval,
+    permutations,
+)
 from inscape.store import View, pair_rows
 from inscape.summaries.cross import CrossMoments
 from inscape.summaries.cross_folds import CrossFolds
@@ -178,7 +188,11 @@ def plan_pairs(
     if groups:
         steps.append(Step(f"the same without each of {groups} groups", "resident", 0, groups * each, 0))
     seconds = (point + groups * each) / machine_rate()
-    if uncertainty.null is not None:
+    if uncertainty.null == "closed":
+        flops = float(sum(n * d * d + n * n * d / 2 for d in widths))
+        steps.append(Step(f"closed-form null of {count} pairs", "tiles", 24 * n * min(n, 2048), flops, 1))
+        seconds += flops / machine_rate()
+    elif uncertainty.null is not None:
         draw = min(cross, n * n * size * 4.0) if products and not across else cross + each if across else each
         steps.append(Step(f"{uncertainty.draws} permutations", "resident", 0, uncertainty.draws * draw, 0))
         seconds += uncertainty.draws * draw / machine_rate()
@@ -203,14 +217,17 @@ def compare_matched(
     site = matched.left[lefts[0]].site
     count = min(plan.groups, check_sources(labels, site, uncertainty.interval))
     assigned = jackknife_groups(labels, count, seed=uncertainty.seed) if count > 1 else None
-    share = exchangeable(labels) if uncertainty.null else 1.0
-    orders = list(permutations(labels, uncertainty.draws, seed=uncertainty.seed)) if uncertainty.null and share > 0 else []
+    shuffled = uncertainty.null in ("permute", "sequential")
+    if uncertainty.null == "closed":
+        check_closed(measures, labels)
+    share = exchangeable(labels) if shuffled else 1.0
+    orders = list(permutations(labels, uncertainty.draws, seed=uncertainty.seed)) if shuffled and share > 0 else []
     scores: dict[tuple[Pair, str], Scored] = {}
     for family, chosen in _families(measures, route).items():
         wanted = _unmirrored(good.values(), chosen, matched.same)
         if not wanted:
             continue
-        run = PairRun([sites[key] for key in number], wanted, assigned, orders, plan.memory, sources=labels)
+        run = PairRun([sites[key] for key in number], wanted, assigned, orders, plan.memory, sources=labels, enough=uncertainty.enough)
         if family == "tiles":
             run_tiles(run, chosen)
         elif family == "folds":
@@ -240,6 +257,9 @@ def compare_matched(
                     "the null, so p is too high rather than too low; pool to one row a stimulus for a sharper test"
                 )
             rows.append(_row(base, entry, one, uncertainty, matched, good[pair]))
+    if uncertainty.null == "closed":
+        sides = [(sites[x], sites[y]) for _ in measures for x, y in at]
+        add_closed([(row, both) for (row, _), both in zip(rows, sides, strict=True)], {one.label: one for one in measures}, plan.memory)
     for held in sites.values():
         held.release()
     return rows
@@ -252,7 +272,20 @@ def finish(rows: Sequence[tuple[Row, np.ndarray | None]], measures: Sequence[Mea
         if tested:
             higher = one.facts.higher != "more different"
             best = float(one.range[1] if higher else one.range[0])
-            correct([row for row, _ in tested], [null for _, null in tested], higher, uncertainty.correction, best=[best] * len(tested))
+            correct(
+                [row for row, _ in tested],
+                [null for _, null in tested],
+                higher,
+                uncertainty.correction,
+                best=[best] * len(tested),
+                enough=uncertainty.enough,
+            )
+        elif uncertainty.null == "closed" and uncertainty.correction is not None:
+            # There is no joint null of the maximum without draws; Holm's holds under any dependence.
+            known = [row for row, _ in rows if row["measure"] == one.label and row.get("p") is not None]
+            adjust = benjamini_hochberg if uncertainty.correction == "bh" else holm
+            for row, value in zip(known, adjust([row["p"] for row in known]), strict=True):
+                row["p_corrected"] = float(value)
     return [row for row, _ in rows]
 
 

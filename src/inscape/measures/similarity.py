@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 from inscape.errors import DegenerateInputError
 from inscape.measures.base import measure
+from inscape.stats.closed_form import KernelInvariants
 from inscape.summaries import GramProducts
 from inscape.summaries.weighted import WeightedKernel, weighted_hsic_biased, weighted_hsic_unbiased
 
@@ -16,6 +18,20 @@ def _weighted_cka(X: Tensor, Y: Tensor, weights: Tensor, source: Tensor) -> Tens
     K, L = WeightedKernel(X, source), WeightedKernel(Y, source)
     xy, xx, yy = (weighted_hsic_biased(a, b, weights) for a, b in ((K, L), (K, K), (L, L)))
     return xy / (xx * yy).sqrt()
+
+
+def _centered_kernel(X: Tensor) -> KernelInvariants:
+    rows = X.double() - X.mean(0, dtype=torch.float64)
+    return KernelInvariants.of_rows(rows) if rows.shape[1] < rows.shape[0] else KernelInvariants.of_kernel(rows @ rows.T)
+
+
+def _unbiased_kernel(X: Tensor) -> KernelInvariants:
+    """The kernel whose inner products are Song's estimate: no diagonal, and row sums of zero nonetheless."""
+    rows = X.double() - X.mean(0, dtype=torch.float64)
+    K, n = (rows @ rows.T).fill_diagonal_(0.0), len(rows)
+    sums = K.sum(0)
+    centered = K - (sums + sums[:, None]) / (n - 2) + sums.sum() / ((n - 1) * (n - 2))
+    return KernelInvariants.of_kernel(centered.fill_diagonal_(0.0))
 
 
 def _weighted_debiased(X: Tensor, Y: Tensor, weights: Tensor, source: Tensor) -> Tensor:
@@ -34,6 +50,7 @@ def _weighted_debiased(X: Tensor, Y: Tensor, weights: Tensor, source: Tensor) ->
     minimum=3,
     null="grows with d/n: .66 at n = 256, d = 512 for independent Gaussian rows",
     weighted=_weighted_cka,
+    closed=_centered_kernel,
 )
 def linear_cka(pair: GramProducts) -> float:
     r"""The similarity of two representations' stimulus kernels: 1 when they are equal up to rotation, shift and scale.
@@ -83,6 +100,7 @@ def linear_cka(pair: GramProducts) -> float:
     minimum=4,
     null="0 for independent representations",
     weighted=_weighted_debiased,
+    closed=_unbiased_kernel,
 )
 def linear_cka_debiased(pair: GramProducts) -> float:
     r"""Linear CKA with each term estimated without bias, so that independent representations score 0 at any width.

@@ -11,7 +11,10 @@ from typing import Any
 
 from inscape.errors import DegenerateInputError, InscapeError, InscapeWarning, StoreMismatchError, TooFewStimuliError
 
-NULLS = ("permute",)
+NULLS = ("permute", "sequential", "closed")
+
+# A sequential null ends for a score once this many shuffled scores have reached it: p is then known to about a quarter of itself.
+ENOUGH = 20
 CORRECTIONS = ("max", "holm", "bh")
 INTERVALS = ("auto", "jackknife", "bootstrap")
 
@@ -23,7 +26,7 @@ class Uncertainty:
     Attributes:
         interval: "auto", "jackknife", "bootstrap", a number of jackknife groups, or None.
         level: coverage of the interval.
-        null: "permute" or None.
+        null: "permute", "sequential" (permutations until every score is decided), "closed" (exact moments, no permutation) or None.
         draws: permutations, or bootstrap samples.
         correction: "max", "holm", "bh" or None.
         seed: seed of groups and draws.
@@ -54,6 +57,11 @@ class Uncertainty:
         least = 20 if self.interval == "bootstrap" else 1
         if self.draws < least:
             raise ValueError(f"draws={self.draws}; at least {least} {'are' if least > 1 else 'is'} needed")
+
+    @property
+    def enough(self) -> int | None:
+        """Shuffled scores that must reach a score before a sequential null stops; None where all draws are made."""
+        return ENOUGH if self.null == "sequential" else None
 
     def settings(self) -> dict[str, Any]:
         """The settings that a result records."""

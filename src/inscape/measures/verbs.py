@@ -69,6 +69,8 @@ def measure(
     started = time.perf_counter()
     uncertainty = Uncertainty(interval, level, null, draws, correction, seed)
     chosen = as_measures(measures, arity=1)
+    if null not in (None, "permute"):
+        raise ValueError(f"null={null!r} is for pairs of systems; ix.measure shuffles labels with null='permute'")
     budget = memory_budget(memory)
 
     told: list[str] = []
@@ -140,9 +142,12 @@ def compare(
         interval: "auto" (delete-group jackknife, as many of 32 groups as are cheap), "jackknife", a number of groups, "bootstrap"
             (percentiles over weights, for the measures that stay valid under it), or None.
         groups: rows of one group are dependent; a column of `a`'s stimuli, or one label per row or stimulus; default the stimulus.
-        null: "permute" breaks the pairing of rows, source by source: gives p, null mean and calibrated score.
-        draws: permutations, the same ones at every pair of sites; and bootstrap samples.
-        correction: of p over pairs of sites: "max" (null of the best score), "holm", "bh" or None.
+        null: "permute" breaks the pairing of rows, source by source: gives p, null mean and calibrated score. "sequential" does the same
+            and stops once 20 draws have reached every score: far fewer where nothing is found. "closed" takes the exact moments over all
+            pairings and needs no draw, for linear_cka and linear_cka_debiased of independent rows.
+        draws: permutations, the same ones at every pair of sites, at most so many of a sequential null; and bootstrap samples.
+        correction: of p over pairs of sites: "max" (null of the best score, from shared draws; Holm's where a null has none), "holm",
+            "bh" or None.
         level: coverage of the intervals.
         repeats: "mean", "split" or "all" where stimuli were shown several times.
         on: "intersection" compares the stimuli that both have; by default differing stimuli are refused.

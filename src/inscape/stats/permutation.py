@@ -11,6 +11,11 @@ import numpy as np
 TIE = 1e-9
 
 
+def reached(observed: float, null: np.ndarray) -> np.ndarray:
+    """Which null scores are as large as the observed one, up to the last bits that thread counts change."""
+    return np.asarray(null) >= observed - TIE * abs(observed)
+
+
 @dataclass(frozen=True)
 class NullTest:
     """What a permutation null says of one score: p, the null's mean, the threshold at `alpha`, the calibrated score."""
@@ -72,7 +77,9 @@ def exchangeable(sources: np.ndarray) -> float:
     return float(np.mean(np.bincount(sizes)[sizes[source]] > 1))
 
 
-def permutation_test(observed: float, null: np.ndarray, *, best: float, higher: bool = True, alpha: float = 0.05) -> NullTest:
+def permutation_test(
+    observed: float, null: np.ndarray, *, best: float, higher: bool = True, alpha: float = 0.05, enough: int | None = None
+) -> NullTest:
     """The one-sided permutation test of a score and its calibrated form.
 
     p = (1 + #{null ≥ observed}) / (K + 1). The threshold τ is the ⌈(1−α)(K+1)⌉-th smallest of the observed score and the null;
@@ -84,8 +91,10 @@ def permutation_test(observed: float, null: np.ndarray, *, best: float, higher: 
         best: the score of identical systems.
         higher: whether a higher score means more alike; for distances everything is mirrored.
         alpha: level of the threshold.
+        enough: the draws ended once this many null scores had reached the observed one; p is then `enough` over the draws it took.
 
-    Source: Gröger et al. 2026, calibrated similarity; p as in Phipson & Smyth 2010 (never 0).
+    Source: Gröger et al. 2026, calibrated similarity; p as in Phipson & Smyth 2010 (never 0), and as in Besag & Clifford
+        1991 where draws end early.
 
     Example:
         >>> import numpy as np
@@ -96,7 +105,10 @@ def permutation_test(observed: float, null: np.ndarray, *, best: float, higher: 
     sign = 1.0 if higher else -1.0
     score, scores = sign * observed, sign * np.asarray(null, dtype=np.float64)
     draws = len(scores)
-    p = (1 + int(np.sum(scores >= score - TIE * abs(score)))) / (draws + 1)
+    hits = reached(score, scores)
+    p = (1 + int(hits.sum())) / (draws + 1)
+    if enough is not None and hits.sum() >= enough:
+        p = enough / (int(np.flatnonzero(hits)[enough - 1]) + 1)
     ordered = np.sort(np.append(scores, score))
     threshold = float(ordered[int(np.ceil((1 - alpha) * (draws + 1))) - 1])
     room = sign * best - threshold
