@@ -14,7 +14,7 @@ from inscape.models.alike import representatives
 from inscape.models.attention_sites import attends, pattern_of
 from inscape.models.calling import READS
 from inscape.models.dryrun import Record, block_lists, record
-from inscape.models.examples import resized
+from inscape.models.examples import form, resized
 from inscape.models.layouts import layout_of
 from inscape.models.names import CANONICAL_BLOCK, is_glob, matches, to_alias, to_canonical
 from inscape.models.sites import Kind, Port, Site, SiteInfo, SiteTable
@@ -51,6 +51,7 @@ class Atlas:
         self._kind: Kind = "tokens"
         self.record: Record | None = None
         self.problem = ""
+        self.form: tuple[Any, ...] = ()  # of the input, where a single one was run
         self.stacks = Towers()
         self.paths = [path for path, _ in root.named_modules() if path]
 
@@ -70,6 +71,7 @@ class Atlas:
                 self.problem = problem
             if len(done) > most:
                 most, self.record = len(done), done[0]
+                self.form = form(passes[0][1]) if len(done) == len(passes) == 1 else ()
                 for other in done[1:]:
                     self.record.join(other)
             if not problem:
@@ -108,7 +110,9 @@ class Atlas:
                 continue
             log.example = words
             read = {READS[key] for key in batch if key in READS} if isinstance(batch, Mapping) else set[str]()
-            log.results = {next(iter(read)) if len(read) == 1 else "": log.result}
+            what = next(iter(read)) if len(read) == 1 else ""
+            log.results = {what: log.result}
+            log.reads = dict.fromkeys(log.count, what) if len(passes) > 1 else {}
             if read != {"text"} and any(isinstance(part, _CONVOLUTIONS) for part in self._root.modules()):
                 self._run_resized(log, batch, run)
             done.append(log)
@@ -139,7 +143,7 @@ class Atlas:
             return self._raw_pattern(name, path, call)
         shape = self._shape(path, port)
         layout = self._layout(path, port, shape)
-        tower = self.stacks.at(path)
+        tower = self.stacks.at(path, shape, self.record.reads.get(path, "") if self.record is not None else "")
         kind = self._kind if tower is None else tower.kind
         if shape is not None and len(shape) <= 2:
             kind = "vector"
@@ -302,7 +306,8 @@ class Atlas:
         if shape is None or site.port == "pattern":
             return shape
         empty = Tensor.new_empty(next(iter(self._root.parameters()), Tensor()), shape, device="meta")
-        return tuple(site.layout.read(empty).shape)
+        around = self._shape(site.grid, "in") if site.grid is not None else None
+        return tuple(site.layout.read(empty if around is None else empty.unflatten(0, around[:2])).shape)
 
 
 def _reason(name: str, why: Mapping[str, str]) -> str | None:

@@ -51,6 +51,7 @@ class Record:
         attention: every attention that ran, by its shape.
         attended: the queries, keys and values of attention where tensors are kept, in the order in which it ran.
         unwatched: why nothing is known of attention; empty where it was watched.
+        reads: for a model that was run in several passes, which of these a module ran in.
         results: what the model returned, by what it read ("text", "image", "audio", or "" for all at once).
         resized: for models of maps, the shapes `(input, output)` of every module in a second run on inputs of another size.
     """
@@ -62,6 +63,7 @@ class Record:
     attention: list[Caught] = field(default_factory=lambda: [])
     attended: list[Attended] = field(default_factory=lambda: [])
     unwatched: str = ""
+    reads: dict[str, str] = field(default_factory=lambda: {})
     results: dict[str, Any] = field(default_factory=lambda: {})
     resized: dict[str, tuple[Shape | None, Shape | None]] = field(default_factory=lambda: {})
 
@@ -77,6 +79,7 @@ class Record:
         self.attention += other.attention
         self.attended += other.attended
         self.unwatched = self.unwatched or other.unwatched
+        self.reads.update({path: what for path, what in other.reads.items() if path not in self.reads})
         self.results.update(other.results)
         self.resized.update(other.resized)
         self.example += f" and {other.example}"

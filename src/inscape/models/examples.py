@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from inscape.models.dryrun import guesses
 from inscape.models.placement import input_device
+from inscape.models.values import children
 from inscape.models.wrappers import core
 
 AUDIO_FRAMES = 8
@@ -68,6 +69,13 @@ def resized(batch: Any) -> Any:
         whole: dict[str, Any] = batch
         return {key: resized(value) for key, value in whole.items()}
     return tuple(resized(value) for value in batch) if isinstance(batch, tuple) else batch
+
+
+def form(batch: Any) -> tuple[tuple[tuple[int, ...], torch.dtype], ...]:
+    """Shapes and dtypes of the tensors in a batch: two of one form show the same of a model."""
+    if isinstance(batch, Tensor):
+        return ((tuple(batch.shape), batch.dtype),)
+    return tuple(each for _, child in children(batch) for each in form(child))
 
 
 class _Maker:

@@ -12,7 +12,7 @@ from torch import nn
 from inscape.errors import InscapeError
 from inscape.models.atlas import Atlas
 from inscape.models.calling import Caller, Forward
-from inscape.models.examples import examples
+from inscape.models.examples import examples, form
 from inscape.models.hooks import Chain, Pass, Reader, StopForward, Writer, reading, writing
 from inscape.models.identity import identity_of, versions_of
 from inscape.models.placement import input_device, put_back
@@ -108,8 +108,8 @@ class Model:
         return self.module(*args, **kwargs)
 
     def atlas(self, example: Any = None) -> Atlas:
-        """The map of the model, made by one dry run at first use, or anew from `example`."""
-        if self._atlas is None or example is not None:
+        """The map of the model, made by a dry run at first use, or anew from an `example` of another form."""
+        if self._atlas is None or (example is not None and (not self._atlas.form or form(example) != self._atlas.form)):
             path = next((path for path, part in self.module.named_modules() if part is self._caller.trunk), "")
             atlas = Atlas(self.module, self.modality, self.config, path, self.has_trunk)
             plans = [[("the given example", example)]] if example is not None else examples(self.module, self.modality, self.config)

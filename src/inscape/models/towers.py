@@ -44,6 +44,7 @@ class Tower:
         path: of the topmost module that holds this stack and no other; "" for an only stack.
         kind: what its rows are.
         stack: its blocks.
+        length: positions of its stream in the dry run, where it was seen.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Tower:
     path: str
     kind: Kind
     stack: Stack
+    length: int | None = None
 
 
 @dataclass
@@ -72,12 +74,22 @@ class Towers:
         """What the names of the stacks begin with."""
         return [tower.prefix for tower in self.towers]
 
-    def at(self, path: str) -> Tower | None:
-        """The tower that a module belongs to."""
-        for tower in self.towers:
-            if tower.path == "" or path == tower.path or path.startswith(tower.path + "."):
-                return tower
-        return None
+    def at(self, path: str, shape: tuple[int, ...] | None = None, read: str = "") -> Tower | None:
+        """The tower whose positions the rows of a module are.
+
+        Args:
+            path: of the module.
+            shape: of its tensor in the dry run: a decoder also holds projections of what the encoder gave.
+            read: what the pass read in which it ran ("text", "image", "audio"), which decides for modules outside all towers.
+        """
+        found = next((t for t in self.towers if t.path == "" or path == t.path or path.startswith(t.path + ".")), None)
+        if found is None and read:
+            name = {"image": "vision"}.get(read, read)
+            found = next((t for t in self.towers if t.name == name), None)
+        if shape is not None and len(shape) == 3 and (found is None or found.length not in (None, shape[1])):
+            fitting = [t for t in self.towers if t.length == shape[1]]
+            found = fitting[0] if len(fitting) == 1 else found
+        return found
 
 
 def find_towers(root: nn.Module, log: Record | None, config: Any, kind: Kind) -> Towers:
@@ -88,6 +100,9 @@ def find_towers(root: nn.Module, log: Record | None, config: Any, kind: Kind) ->
     for tower in _named(root, stacks, config, kind):
         part = _sites_of(root, tower, log, config)
         if part is not None and (not parts or _serious(root, tower, part)):
+            first = log.first(f"{tower.stack.lists[0]}.0") if log is not None else None
+            if first is not None and first.taken_raw is not None and len(first.taken_raw) == 3:
+                tower.length = first.taken_raw[1]
             found.towers.append(tower)
             parts[tower.prefix] = part
     if len(found.towers) == 1 and not is_dual(root):
@@ -222,14 +237,17 @@ def _windows(root: nn.Module, part: Structure, blocks: str, log: Record) -> None
     """Attention within windows has no queries, keys and values of whole stimuli: take them out, with the reason."""
     block = log.first(f"{blocks}.0")
     batch = block.taken_raw[0] if block is not None and block.taken_raw else None
-    for name in [name for name in {**part.sites, **part.missing, **part.untold} if name.rsplit(".", 1)[-1] in ("q", "k", "v", "z", "attn_pattern")]:
+    for name in [
+        name for name in {**part.sites, **part.missing, **part.untold} if name.rsplit(".", 1)[-1] in ("q", "k", "v", "z", "attn_pattern")
+    ]:
         inside = f"{blocks}.{name.split('.')[1]}."
         windowed = any(
             call.path.startswith(inside)
             and "att" in call.path[len(inside) :]
             and linear_like(root.get_submodule(call.path))
             and call.given_raw
-            and call.given_raw[0] != batch
+            and batch is not None
+            and call.given_raw[0] > batch  # fewer rows are what a projection makes of relative positions
             for call in log.calls
             if len(call.given_raw or ()) == 3
         )
