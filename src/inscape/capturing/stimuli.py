@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -89,6 +90,31 @@ class Stimuli:
         """The stimuli themselves when `data` already is a `Stimuli`, else `Stimuli(data)`."""
         return data if isinstance(data, cls) else cls(data)
 
+    @classmethod
+    def from_episodes(
+        cls, policy: Any, env: Any, *, episodes: int = 10, seed: int = 0, steps: int = 1000, by: str | None = None
+    ) -> Stimuli:
+        """What a policy sees while it acts in an environment: its observations, with the columns episode, step, action, reward, done.
+
+        Args:
+            policy: a module that maps observations [b, …] to a score per action (the highest is taken), a function of one observation that
+                returns an action, or an object with `act(observation, state) -> (action, state)`, whose first state is `None`.
+            env: `reset(seed=…)` gives an observation (or a pair with an info); `step(action)` gives observation, reward, done (or
+                terminated and truncated) and perhaps an info, as Gymnasium's environments do.
+            episodes: how many.
+            seed: episode i is reset with `seed + i`; a policy that draws its actions draws the same ones again.
+            steps: an episode that lasts longer is cut there; its last `done` is then false.
+            by: "step" gives one stimulus per observation, "episode" one sequence [t, …] per episode, whose rows are the steps; default:
+                "episode" where the policy keeps a state, since what it does then hangs on the steps before.
+
+        Example:
+            >>> stimuli = Stimuli.from_episodes(policy, env, episodes=20)
+        """
+        from inscape.capturing.episodes import play
+
+        values, columns, ids, kind = play(policy, env, episodes, seed, steps, by)
+        return cls({"observation": values, **columns}, column="observation", ids=ids, kind=kind)
+
     def __len__(self) -> int:
         return len(self._values)
 
@@ -123,6 +149,10 @@ class Stimuli:
         """Whether the user's table has a column of this name."""
         return name in self._columns
 
+    def is_content(self, name: str) -> bool:
+        """Whether a column is the one that holds the stimuli."""
+        return self._columns.get(name) is self._values
+
     def part(self, name: str, *, kind: str | None = None) -> Stimuli:
         """Another column of the user's table as stimuli with the same ids, such as the pictures beside the texts."""
         if name not in self._columns:
@@ -151,6 +181,39 @@ class Stimuli:
             told = told.append_column(name, values if isinstance(values, pa.Array) else pa.array(list(values)))
         wider._index(told)
         return wider
+
+    def crossed(self, **columns: Sequence[Any]) -> Stimuli:
+        """Each stimulus once for every combination of values, which become columns: an image at several timesteps, for instance.
+
+        The ids stay, so the presentations are repeats of one stimulus, and a column that differs between them belongs to the rows.
+
+        Raises:
+            StimuliError: a column is there already, or has no values.
+
+        Example:
+            >>> stimuli = Stimuli(["A cat.", "A dog."]).crossed(timestep=[10, 500])
+            >>> stimuli.ids, stimuli.column("timestep")
+            (['0', '0', '1', '1'], [10, 500, 10, 500])
+        """
+        for name, values in columns.items():
+            if self.has(name) or name in self.presented.column_names:
+                raise StimuliError(f"the stimuli have a column {name!r} already; cross them with another name")
+            if len(values) == 0:
+                raise StimuliError(f"{name}=[] has no value to cross the stimuli with; give one or more")
+        combined = [dict(zip(columns, values, strict=True)) for values in itertools.product(*columns.values())]
+        shown = [position for position in range(len(self)) for _ in combined]
+        told = {name: [values[name] for _ in range(len(self)) for values in combined] for name in columns}
+        other = copy.copy(self)
+        other.single = False
+        other._columns = {**{name: [values[i] for i in shown] for name, values in self._columns.items()}, **told}
+        content = next((name for name in self._columns if self.is_content(name)), None)
+        other._values = [self._values[position] for position in shown] if content is None else other._columns[content]
+        other.ids = [self.ids[position] for position in shown]
+        kept = self.presented.take(pa.array(shown)) if self.presented.num_columns else pa.table({"stimulus": pa.array(other.ids)})
+        for name, values in told.items():
+            kept = kept.append_column(name, pa.array(values))
+        other._index(kept)
+        return other
 
     def with_template(self, template: Mapping[str, Any]) -> Stimuli:
         """The same chats under other template options."""

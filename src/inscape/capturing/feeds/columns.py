@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from inscape.capturing.stimuli import Stimuli
 from inscape.errors import StimuliError
 
 # What a model may be told about each token.
 PER_TOKEN = ("attention_mask", "position_ids", "token_type_ids")
+# What the index of a store says of a row by itself.
+RESERVED = ("stimulus", "repeat", "position", "token_position", "token_id", "token", "special")
 
 
 @dataclass
@@ -90,6 +94,27 @@ class TokenColumns:
             whole = [len(mask) == len(stimuli[i]) for i, mask in enumerate(masks)]
             ids = [stimuli[i][part] if whole[i] else stimuli[i] for i, part in enumerate(kept)]
             self.trimmed = Stimuli(ids, ids=stimuli.ids, kind="tokens")
+
+
+def per_position(stimuli: Stimuli, lengths: np.ndarray) -> Callable[[np.ndarray, np.ndarray], dict[str, pa.Array]] | None:
+    """Columns that hold a list with one value per position, as columns of the rows; None where there are none."""
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    found: dict[str, pa.Array] = {}
+    for name in stimuli.presented.column_names:
+        column = stimuli.presented.column(name).combine_chunks()
+        if name in RESERVED or stimuli.is_content(name) or not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
+            continue
+        if column.null_count == 0 and not pa.types.is_nested(column.type.value_type):
+            if np.array_equal(np.diff(column.offsets.to_numpy()), lengths):
+                found[name] = column.flatten()
+    if not found:
+        return None
+
+    def columns(members: np.ndarray, positions: np.ndarray) -> dict[str, pa.Array]:
+        at = pa.array(offsets[members] + positions)
+        return {name: values.take(at) for name, values in found.items()}
+
+    return columns
 
 
 def _per_stimulus(stimuli: Stimuli, name: str) -> list[np.ndarray] | None:

@@ -79,8 +79,9 @@ class JointFeed(Feed):
         return Batch(batches[0].members, inputs, {tower: places for batch in batches for tower, places in batch.places.items()})
 
     def describe(self) -> dict[str, Any]:
-        """What each tower reads."""
-        return {"towers": {tower: part.describe() for tower, part in self.parts.items()}}
+        """What the first tower reads, which is the texts where there are any; the others under their names."""
+        (_, first), *others = self.parts.items()
+        return {**first.describe(), **{tower: part.describe() for tower, part in others}}
 
 
 def dual_feed(model: Model, stimuli: Stimuli, names: list[str], reading: Reading) -> JointFeed:

@@ -38,7 +38,7 @@ def pair_feed(model: Model, stimuli: Stimuli, names: list[str], reading: Reading
         raise StimuliError(f"{model.name} reads texts with images in them; name the texts with ix.Stimuli(table, column='text')")
     config = getattr(model.config, "text_config", None) or model.config
     if not stimuli.has("image"):
-        return text_feed(model, stimuli, names, reading, config=config)
+        return JointFeed(model.name, {"": text_feed(model, stimuli, names, reading, config=config)})
     if reading.max_length is not None:
         raise StimuliError(f"max_length={reading.max_length} would cut into the image's tokens; shorten the texts themselves")
     token = image_token(model.config)

@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
 
 from inscape.capturing.feeds.array import ArrayFeed, as_picture
 from inscape.capturing.feeds.batch import Batch, Places, main_input
+from inscape.capturing.feeds.columns import per_position
 from inscape.capturing.stimuli import Stimuli
 from inscape.errors import StimuliError
 from inscape.models import Model
@@ -75,6 +76,8 @@ def tensor_feed(model: Model, stimuli: Stimuli, names: list[str]) -> ArrayFeed:
         feed = ArrayFeed(stimuli, main, prepare, "position", beside=beside)
     if sequence:
         feed.default_tokens = "last"
+        steps = np.array([len(stimuli[where]) for where in range(len(stimuli))], np.int64)
+        feed.streams[""].columns_of = per_position(stimuli, steps)
     # A bare recurrent module without batch_first reads [t, b, d]: give it that, so that stimuli stay stimuli.
     feed.time_first = sequence and isinstance(model.module, nn.RNNBase) and not model.module.batch_first
     return feed

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from inscape.capturing.batches import Limits
 from inscape.capturing.feeds.batch import Batch, Feed, Places, Reading, main_input, wrong_kind
-from inscape.capturing.feeds.columns import TokenColumns
+from inscape.capturing.feeds.columns import TokenColumns, per_position
 from inscape.capturing.feeds.stream import TokenStream
 from inscape.capturing.stimuli import Stimuli
 from inscape.capturing.tokens import Encoded, encode
@@ -102,12 +103,14 @@ class TextFeed(Feed):
     tower: str = ""
     width: int | None = None  # what every text is padded to, for models that read their padding (SigLIP)
     given: TokenColumns = field(default_factory=TokenColumns)
+    rows_of: Callable[[np.ndarray, np.ndarray], dict[str, pa.Array]] | None = None  # further columns of the rows
     probed: int | None = 3  # tokens of a probe; None where a text cannot be cut
     default_tokens: str = "last"
     limits: Limits = TEXT_LIMITS
 
     def __post_init__(self) -> None:
         self.tokens = TokenStream("token", self.tower, encoded=self.encoded, spell=self.spell)
+        self.tokens.columns_of = self.rows_of
         self.streams = {self.tower: self.tokens}
 
     def load(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
@@ -217,6 +220,7 @@ def text_feed(
         tower=tower,
         width=width,
         given=given,
+        rows_of=per_position(stimuli, encoded.lengths),
     )
 
 
