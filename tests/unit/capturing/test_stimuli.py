@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -145,7 +146,8 @@ BAD = [
     (["a", ""], {}, "the text at position 1 is empty; a model has nothing to read there: drop the row or fill it"),
     ([[1], []], {"kind": "tokens"}, "the list of token ids at position 1 is empty"),
     ({"text": ["a", None]}, {}, "1 stimuli are missing (None), the first at position 1; drop those rows or fill them"),
-    ("a single text", {}, "got the single text 'a single text'; give a list, as in ['a single text']"),
+    (Path("folder"), {}, "'folder' is a path of no known kind; expected a file that ends in .parquet"),
+    ("", {}, "the text at position 0 is empty"),
     ("missing.csv", {}, "there is no stimulus file at 'missing.csv'"),
     (["missing.png"], {}, "there is no image file at 'missing.png'; every path must exist before a capture starts"),
     (["missing.wav"], {}, "there is no sound file at 'missing.wav'"),
