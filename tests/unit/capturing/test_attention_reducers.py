@@ -352,3 +352,23 @@ def test_cross_attention_of_padded_texts(plain_tokenizer):
     assert len(read) == store[cross].n
     with pytest.raises(SiteNotFoundError, match="is cross-attention"):
         ix.capture(model, texts, f"{cross}|previous_token_share")
+
+
+def test_too_little_memory_inside_attention_halves_the_batch(make, plain_tokenizer):
+    module = make("llama")
+    model = ix.load(module, tokenizer=plain_tokenizer)
+    sites = ["blocks.1.attn_pattern", "blocks.1.attn_pattern|entropy"]
+    plain = ix.capture(model, TEXTS, sites, "all", batch_size=4)
+
+    def full(part, args, output):
+        if len(output) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+
+    handle = module.model.layers[1].self_attn.v_proj.register_forward_hook(full)
+    try:
+        store = ix.capture(model, TEXTS, sites, "all", batch_size=4)
+    finally:
+        handle.remove()
+    for site in sites:
+        torch.testing.assert_close(store[site].torch(), plain[site].torch(), atol=1e-6, rtol=0)
+    assert torch.overrides._get_current_function_mode_stack() == []

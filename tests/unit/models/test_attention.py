@@ -748,3 +748,51 @@ def test_shared_attention_runs_once_for_each_call() -> None:
     for i, expected in enumerate(eager_weights(make, {"input_ids": IDS})):
         torch.testing.assert_close(got[sites[i]], expected, atol=1e-5, rtol=0)
         assert torch.equal(got[sites[i]], canonical[f"blocks.{i}.attn_pattern"])
+
+
+def test_attention_that_does_not_stand_being_watched_costs_no_other_site() -> None:
+    """Some kernels compile what surrounds them; then only the pattern is missing."""
+
+    class Shy(Rows):
+        def forward(self, x: Tensor) -> Tensor:
+            if _get_current_function_mode_stack():
+                raise RuntimeError("no modes here")
+            return super().forward(x)
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attn, self.mlp = Shy("matmul"), nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 8))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = x + self.attn(x)
+            return x + self.mlp(x)
+
+    model = ix.load(seeded(lambda: nn.Sequential(nn.Linear(8, 8), nn.ModuleList([Block()])[0])))
+    model.sites(example=torch.randn(2, 5, 8))
+    with pytest.raises(SiteNotFoundError, match=r"no site '1.attn:pattern': attention could not be watched: RuntimeError: no modes here"):
+        model.resolve("1.attn:pattern")
+    assert model.resolve("1.attn")[0].path == "1.attn"
+    assert clean()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_flex_attention_is_refused_before_the_run() -> None:
+    module = seeded(_llama)
+    module.set_attn_implementation("flex_attention")
+    model = ix.load(module)
+    with pytest.raises(SiteNotFoundError, match=r"blocks.0.attn_pattern.*flex and compiled attention keep theirs in a kernel"):
+        model.resolve("blocks.0.attn_pattern")
+    assert clean()
+
+
+def test_weights_that_come_from_elsewhere_when_a_layer_runs() -> None:
+    from accelerate import cpu_offload
+
+    expected = patterns(ix.load(seeded(_llama)), {"input_ids": IDS})
+    module = seeded(_llama)
+    cpu_offload(module, execution_device="cpu")
+    got = patterns(ix.load(module), {"input_ids": IDS})
+    assert list(got) == list(expected)
+    assert all(torch.equal(got[name], expected[name]) for name in got)
