@@ -203,7 +203,7 @@ class Measure:
         if options:
             return self.with_options(**options)(X, other, labels=labels)
         rows, row_labels = self._inputs(X, other, labels)
-        self._check_count(len(rows[0]))
+        self._check_count(min(len(side) for side in rows))
         return self.settle(self._summaries(rows, row_labels), rows)
 
     def settle(self, summaries: Mapping[str, Any], rows: Sequence[Tensor] | None = None) -> float | Curve:
@@ -240,7 +240,7 @@ class Measure:
             rows = [as_rows(data, name) for data, name in ((first, "X"), (other, "Y")) if data is not None]
         except InscapeError as error:
             raise self._named(error) from error
-        if len(rows) == 2:
+        if len(rows) == 2 and self.facts.paired:
             rows = _paired(self.name, first, other, rows)
         if labels is not None and len(labels) != len(rows[0]):
             raise StoreMismatchError(f"{self.name}: {len(labels)} labels for {len(rows[0])} rows; give one label per row")

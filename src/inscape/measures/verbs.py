@@ -14,6 +14,7 @@ from inscape.measures.one_system import Row, measure_sites, plan_sites
 from inscape.measures.pairs import Pairs, compare_matched, failed_row, finish, match, plan_pairs, wanted_pairs
 from inscape.measures.straight import measure_model
 from inscape.measures.uncertainty import Uncertainty, warn_once
+from inscape.measures.unpaired import compare_unpaired
 from inscape.models import Model
 from inscape.results import Result
 from inscape.store import View
@@ -181,6 +182,10 @@ def compare(
         right = left if same else [view.mean_over_repeats() for view in right]
     budget = memory_budget(memory)
     wanted = wanted_pairs(left, right, pairs, same=same)
+    loose, chosen = [one for one in chosen if not one.facts.paired], [one for one in chosen if one.facts.paired]
+    unpaired = compare_unpaired(left, right, wanted, loose, uncertainty, groups) if loose else []
+    if not chosen:
+        wanted = []
     found, refused = match(left, right, wanted, same=same, repeats=None if repeats == "mean" else repeats, on=on, sample=sample, seed=seed)
     if not found and refused:
         raise refused[0][1]
@@ -190,8 +195,9 @@ def compare(
             raise TooFewStimuliError(f"{left[0].system} and {right[0].system} share {matched.n} rows; a comparison needs at least 2")
         plan, route = plan_pairs(matched, chosen, uncertainty, budget, groups)
         scored += compare_matched(matched, chosen, plan, route, groups=groups, uncertainty=uncertainty)
-    rows = finish(scored, chosen, uncertainty)
+    rows = [*finish(scored, chosen, uncertainty), *unpaired]
     rows += [failed_row(left[i], right[j], one, error) for (i, j), error in refused for one in chosen]
+    chosen = [*chosen, *loose]
     warn_once(rows)
     settings = {"verb": "compare", "measures": [one.label for one in chosen], "memory": budget, **uncertainty.settings()}
     settings |= {
