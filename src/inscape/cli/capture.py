@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -29,6 +30,7 @@ def capture(
     device: str | None = None,
     revision: str | None = None,
     memory: str | None = None,
+    part: str | None = None,
     json: Json = False,
 ) -> int:
     """Run a model over stimuli and write a store; run again after a stop, it resumes.
@@ -50,12 +52,14 @@ def capture(
         device: where the model runs.
         revision: branch, tag or commit of the model.
         memory: most memory that rows may take.
+        part: k/n writes the k-th of n parts, beside other processes that write the others.
         json: print JSON.
     """
     from inscape.capturing import Stimuli
     from inscape.capturing import capture as run
     from inscape.capturing.run import RESIDUAL
     from inscape.models import load
+    from inscape.store.staging import waiting_for
 
     loaded = load(model, device=device, revision=revision)
     store = run(
@@ -72,8 +76,14 @@ def capture(
         shard_stimuli=shard_stimuli,
         label=label,
         memory=memory_text(memory) if memory else None,
+        part=part,
         progress=False if json else None,
     )
     payload = {"store": to, "system": store.system, "sites": store.sites, "stimuli": store.stimuli.num_rows, "bytes": store.nbytes}
+    payload["complete"] = store.complete
+    if not store.complete:  # this part is done, and others are not
+        payload["missing"] = waiting_for(Path(to), store.manifest)
+        say(f"{store.summary()}\nThis part is done; {payload['missing']}", payload, as_json=json)
+        return 0
     say(store.summary(), payload, following=command_line("measure", to, "effective_rank", "two_nn", out=f"{to}-profile"), as_json=json)
     return 0
