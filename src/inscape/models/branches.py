@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from inscape.models.dryrun import Call, Record
 from inscape.models.values import same
 
-Role = Literal["attention", "mixer", "mlp"]
+Role = Literal["attention", "mixer", "mlp", "several"]
 
 # Branches of one block that a search looks for: attention, attention to an encoder, and an MLP.
 _LONGEST = 3
@@ -192,32 +192,39 @@ class Block:
         return [p for p in self.parts if branch.after <= p.began and p.began < branch.part.ended]
 
     def role(self, branch: Branch) -> Role:
-        """Whether a branch attends, mixes positions in another way, or treats each position alone."""
+        """Whether a branch attends, mixes positions in another way, does both, or treats each position alone."""
         begin, end = branch.after, branch.part.ended
-        if any(begin <= event.at <= end and event.inside.startswith(self.call.path) for event in self.log.attended):
-            return "attention"
         modules = [self.module(part) for part in self.scope(branch)]
-        if any(_mixes(module) for module in modules):
+        recurs = any(_recurs(module) for module in modules)
+        if any(begin <= event.at <= end and event.inside.startswith(self.call.path) for event in self.log.attended):
+            return "several" if recurs else "attention"
+        if recurs:
             return "mixer"
-        # A kernel that cannot be watched leaves the name.
-        return "attention" if not self.log.attended and any("att" in type(m).__name__.lower() for m in modules) else "mlp"
+        if any("att" in type(module).__name__.lower() for module in modules):
+            return "attention"  # of a kind that cannot be followed
+        return "mixer" if any(isinstance(m, nn.Conv1d) and m.kernel_size != (1,) for m in modules) else "mlp"
+
+    def worker(self, branch: Branch) -> str:
+        """Class of the outermost module with parts of its own that runs for a branch."""
+        inside = [p for p in self.scope(branch) if p.ended <= branch.part.ended and next(self.module(p).children(), None) is not None]
+        return type(self.module(min(inside, key=lambda p: p.path.count(".")) if inside else branch.part)).__name__
 
 
 def _scaled(given: Tensor, difference: Tensor) -> bool:
     """Whether a difference is an output times a constant, or times one constant for each unit."""
     g, d = given.float().flatten(0, -2), difference.float().flatten(0, -2)
+    if g.shape[0] < 4:
+        return False  # too few rows to tell
     factor = (g * d).sum(0) / (g * g).sum(0).clamp(min=1e-20)
     return same(g * factor, d)
 
 
-# Parameters and layers of which recurrences and convolutions over positions are made.
-_RECURRENT = ("A_log", "A", "dt_bias", "time_decay", "time_mix_key", "decay")
+# What recurrences and other mixers without attention are called, and the parameters of which they are made.
+_DECAYS = ("A_log", "A", "dt_bias", "time_decay", "decay")
 _MIXERS = ("mamba", "ssm", "deltanet", "linearattention", "lightning", "retention", "rwkv", "recurrent", "fourier", "hyena", "shortconv")
 
 
-def _mixes(module: nn.Module) -> bool:
-    names = [name for name, _ in module.named_parameters(recurse=False)]
-    if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.RNNBase)) and not (isinstance(module, nn.Conv1d) and module.kernel_size == (1,)):
-        return True
+def _recurs(module: nn.Module) -> bool:
     kind = type(module).__name__.lower()
-    return any(name in _RECURRENT for name in names) or any(word in kind for word in _MIXERS)
+    named = any(name in _DECAYS for name, _ in module.named_parameters(recurse=False))
+    return named or isinstance(module, nn.RNNBase) or any(word in kind for word in _MIXERS)

@@ -18,12 +18,8 @@ def expert_counts(block: Block, branch: Branch) -> dict[int, list[Part]]:
     for part in block.scope(branch):
         module = block.module(part)
         stacked = {p.shape[0] for p in module.parameters(recurse=False) if p.ndim == 3}
-        lists = [child for child in module.children() if isinstance(child, nn.ModuleList)]
-        listed = {
-            len(child) for child in lists if len({type(member) for member in child}) == 1 and next(child.parameters(), None) is not None
-        }
-        if isinstance(module, nn.ModuleList) and len({type(member) for member in module}) == 1:
-            listed.add(len(module))
+        lists = [child for child in (module, *module.children()) if isinstance(child, (nn.ModuleList, nn.ModuleDict))]
+        listed = {len(child) for child in lists if len({type(member) for member in child.children()}) == 1}
         for count in (stacked or listed) - {1}:
             found.setdefault(count, []).append(part)
     return found
@@ -69,4 +65,4 @@ def routed_of(block: Block, branch: Branch, counts: dict[int, list[Part]], route
             return part
         if any(p.ndim == 3 for p in block.module(part).parameters(recurse=False)):
             return "the routed experts are all that the MLP adds; read mlp_out"
-    return "each expert is a module that reads its own tokens only, so no module returns their sum"
+    return "no module returns the sum of the routed experts by itself"

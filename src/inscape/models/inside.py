@@ -39,12 +39,14 @@ class Inside:
         missing: likewise -> why the block has no such site.
         untold: likewise, for names that one does not expect of it.
         attended_until: moment at which its own attention ended, if it attends.
+        sums: the block is seen to add to its input.
     """
 
     sites: dict[str, tuple[Part, Site]] = field(default_factory=lambda: {})
     missing: dict[str, str] = field(default_factory=lambda: {})
     untold: dict[str, str] = field(default_factory=lambda: {})
     attended_until: int | None = None
+    sums: bool = True
 
     def add(
         self, name: str, part: Part, port: Literal["out", "in"] = "out", *, layout: Layout = PLAIN, heads: int | None = None, note: str = ""
@@ -67,6 +69,7 @@ def inside_of(block: Block, config: Any, time_first: bool) -> Inside:
     if not places:
         inside.missing.update({name: _NO_SUM for name in CANONICAL_BLOCK if name not in (*_WHOLE, *_RARE)})
         inside.untold.update(dict.fromkeys(_RARE, _NO_SUM))
+        inside.sums = bool(branches)
         return inside
     for place, branch in zip(places, branches, strict=True):
         _branch(inside, block, f"{place}_out", branch)
@@ -87,8 +90,10 @@ def _places(block: Block, branches: Sequence[Branch], *, one_after_another: bool
     """Which branch is which; empty when that cannot be said."""
     roles = [block.role(branch) for branch in branches]
     attends = roles.count("attention")
+    if "several" in roles:
+        return []
     if len(roles) == 1:
-        return [{"attention": "attn", "mixer": "mixer", "mlp": "mlp"}[roles[0]]]  # pyright: ignore[reportReturnType]
+        return ["attn" if attends else "mixer" if roles[0] == "mixer" else "mlp"]
     if not one_after_another:
         if sorted(roles) == ["attention", "mixer"]:
             return ["attn" if role == "attention" else "mixer" for role in roles]
@@ -104,9 +109,8 @@ def _places(block: Block, branches: Sequence[Branch], *, one_after_another: bool
 
 def _branch(inside: Inside, block: Block, name: str, branch: Branch) -> None:
     if branch.scaled:
-        inside.missing[name] = (
-            f"the block multiplies what its {_kind(block, branch)} returns by a constant before adding it, so no module returns the product"
-        )
+        kind = type(block.module(branch.part)).__name__
+        inside.missing[name] = f"the block multiplies what its {kind} returns by a constant before adding it; no module returns that"
         return
     after_norm = is_norm(block.module(branch.part))
     inside.add(name, branch.part, note="after the norm that follows the branch: what is added to the stream" if after_norm else "")
@@ -153,19 +157,14 @@ def _lacks(inside: Inside, block: Block, branches: dict[Place, Branch]) -> None:
     """Reasons for the names that a block without attention, or without an MLP, cannot have."""
     mixer = branches.get("mixer")
     if "attn" not in branches:
-        kind = _kind(block, mixer) if mixer is not None else ""
+        kind = block.worker(mixer) if mixer is not None else ""
         reason = f"no attention: {kind} mixes the positions of this block; read mixer_out" if kind else "this block is an MLP only"
         inside.missing.update(dict.fromkeys(("q", "k", "v", "z", "attn_out"), reason))
         if not kind:
             inside.untold["mixer_out"] = reason
     if "mlp" not in branches:
-        what = _kind(block, mixer) if mixer is not None else "attention"
+        what = block.worker(mixer) if mixer is not None else "attention"
         inside.missing.update(dict.fromkeys(("mlp_act", "mlp_out"), f"no MLP: {what} is all that this block adds"))
     for name, reason in _RARE.items():
         if name not in inside.sites and name not in inside.missing:
             inside.untold.setdefault(name, reason)
-
-
-def _kind(block: Block, branch: Branch) -> str:
-    """The class of the module that does the work of a branch."""
-    return type(block.module(branch.part)).__name__

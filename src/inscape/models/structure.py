@@ -87,10 +87,13 @@ def analyze(root: nn.Module, blocks: str, log: Record, config: Any, kind: Kind) 
             block = Block(root, log, runs[run.twin].call)
             known[run.twin] = block, inside_of(block, config, layout.time_first)
         block, inside = known[run.twin]
-        if i != run.twin and not _alike(log, run.call, runs[run.twin].call):
+        if i != run.twin and not _alike(log, run.call, runs[run.twin].call, [part.path for part, _ in inside.sites.values()]):
             reason = f"block {i} runs other modules than block {run.twin}, which is built like it"
             found.missing.update({f"blocks.{i}.{name}": reason for name in inside.sites})
             continue
+        if not inside.sums:
+            post = found.sites[f"blocks.{i}.resid_post"]
+            found.sites[post.name] = replace(post, note="what the block returns; it is not seen to be a sum with what it reads")
         for name, (part, site) in inside.sites.items():
             path = run.call.path + part.path[len(block.call.path) :]
             grid = run.call.path if site.grid is not None else None
@@ -140,6 +143,8 @@ def _is_stream(runs: list[_Run]) -> bool:
     first = runs[0].call.taken
     if first is None or first.ndim != 3:
         return False
+    if len(runs) > 1 and not any(_continues(a.call, b.call) for a, b in pairwise(runs)):
+        return False  # layers of one kind that others stand between, not whole blocks
     shapes = [x.shape for run in runs for x in (run.call.taken, run.call.given) if x is not None]
     return len(shapes) == 2 * len(runs) and all(shape == first.shape for shape in shapes)
 
@@ -154,12 +159,13 @@ def _numbering(log: Record) -> dict[int, int]:
     return numbers
 
 
-def _alike(log: Record, a: Call, b: Call) -> bool:
-    """Whether two blocks ran the same parts in the same order, on the same shapes."""
+def _alike(log: Record, a: Call, b: Call, paths: list[str]) -> bool:
+    """Whether two blocks ran these parts of the second one in the same order, on the same shapes."""
+    wanted = {path[len(b.path) :] for path in paths}
 
     def steps(block: Call) -> list[tuple[str, tuple[int, ...] | None, tuple[int, ...] | None]]:
         inside = [c for c in log.calls if c.path.startswith(block.path + ".") and block.began < c.began < block.ended]
-        return [(c.path[len(block.path) :], c.taken_raw, c.given_raw) for c in inside]
+        return [(name, c.taken_raw, c.given_raw) for c in inside if (name := c.path[len(block.path) :]) in wanted]
 
     return steps(a) == steps(b)
 
@@ -175,7 +181,8 @@ def _after(root: nn.Module, log: Record, last: Call, layout: Layout, kind: Kind,
     outside = [call for call in log.calls if not call.path.startswith(f"{found.blocks}.") and call.path != ""]
     norm = next((c for c in outside if c.began > last.ended and is_norm(root.get_submodule(c.path)) and _continues(last, c)), None)
     if norm is not None:
-        found.sites["final_norm"] = Site("final_norm", norm.path, kind=kind, layout=layout)
+        nth = _numbering(log).get(id(norm))
+        found.sites["final_norm"] = Site("final_norm", norm.path, kind=kind, layout=layout, call=nth)
     else:
         found.missing["final_norm"] = "no norm follows the last block (its own output is normalized already, or nothing is)"
     add_logits(root, log, kind, found)
@@ -193,7 +200,8 @@ def add_logits(root: nn.Module, log: Record, kind: Kind, found: Structure) -> No
             inside = found.blocks is not None and call.path.startswith(f"{found.blocks}.")
             if call.path and not inside and call.given is not None and linear_like(root.get_submodule(call.path)):
                 if same(call.given, scores):
-                    found.sites["logits"] = Site("logits", call.path, kind=rows, needs_logits=True)
+                    nth = _numbering(log).get(id(call))
+                    found.sites["logits"] = Site("logits", call.path, kind=rows, needs_logits=True, call=nth)
                     return
         if named and torch.is_floating_point(scores):
             found.sites["logits"] = Site("logits", "", pick=("logits",), kind=rows, needs_logits=True)
