@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from inscape.capturing.chat import is_conversation, read_conversation
-from inscape.capturing.media import file_kind, is_picture, read_image, read_sound
+from inscape.capturing.media import file_kind, is_media, is_picture, media_digest, read_image, read_sound
 from inscape.capturing.tables import TABLE_SUFFIXES, Columns, content_column, id_column, kind_of, metadata, read_table, table_columns
 from inscape.errors import StimuliError, nearest
 
@@ -143,7 +143,7 @@ class Stimuli:
             if given is not None:
                 return int(given)
         value = self._values[position]
-        return read_sound(value)[1] if isinstance(value, (str, Path)) else self.sampling_rate
+        return read_sound(value)[1] if isinstance(value, (str, Path)) or is_media(value) else self.sampling_rate
 
     def has(self, name: str) -> bool:
         """Whether the user's table has a column of this name."""
@@ -166,7 +166,7 @@ class Stimuli:
             raise StimuliError(f"the stimuli have no column {name!r}; nearest: {nearest(name, self.presented.column_names)}")
         return self.presented.column(name).to_pylist()
 
-    def with_columns(self, columns: Mapping[str, Sequence[Any]]) -> Stimuli:
+    def with_columns(self, columns: Mapping[str, pa.Array]) -> Stimuli:
         """The same stimuli with further columns, one value per presentation.
 
         Raises:
@@ -178,7 +178,7 @@ class Stimuli:
         wider = copy.copy(self)
         told = self.presented if self.presented.num_columns else pa.table({"stimulus": pa.array(self.ids, pa.string())})
         for name, values in columns.items():
-            told = told.append_column(name, values if isinstance(values, pa.Array) else pa.array(list(values)))
+            told = told.append_column(name, values)
         wider._index(told)
         return wider
 
@@ -228,7 +228,9 @@ class Stimuli:
             digest.update(f"\x00{name}\x00{values!r}".encode())
         digest.update(str(self.sampling_rate).encode())
         for value in self._values:
-            if self.kind == "chat":
+            if is_media(value):
+                digest.update(media_digest(value))
+            elif self.kind == "chat":
                 digest.update(json.dumps(value, sort_keys=True, default=str).encode() + b"\x00")
             elif isinstance(value, (str, Path)) and self.kind in ("image", "sound"):
                 digest.update(Path(value).read_bytes() if Path(value).is_file() else b"missing")

@@ -10,11 +10,15 @@ import numpy as np
 import pyarrow as pa
 
 from inscape.capturing.chat import is_conversation
-from inscape.capturing.media import file_kind, is_picture
+from inscape.capturing.hub import hub_columns, is_hub_data
+from inscape.capturing.media import file_kind, is_media, is_picture, media_kind, media_name
 from inscape.errors import StimuliError, nearest
 
 TABLE_SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl", ".json", ".txt")
-CONTENT_COLUMNS = ("text", "input_ids", "tokens", "messages", "image", "audio", "sound", "array", "path", "sentence", "prompt")
+CONTENT_COLUMNS = (
+    *("text", "input_ids", "tokens", "messages", "image", "pixel_values", "audio", "sound", "input_values", "input_features"),
+    *("array", "path", "sentence", "prompt"),
+)
 ID_COLUMNS = ("stimulus", "id")
 
 Columns = dict[str, list[Any]]
@@ -50,14 +54,16 @@ def read_table(path: str | Path) -> Columns:
 
 
 def table_columns(data: Any) -> Columns | None:
-    """The columns of a pandas or Arrow table, of a dict of lists or of a list of dicts; None when it is no table."""
+    """The columns of a pandas, Arrow or Hugging Face table, of a dict of lists or of a list of dicts; None when it is no table."""
+    if is_hub_data(data):
+        return hub_columns(data)
     if isinstance(data, (pa.Table, pa.RecordBatch)):
         return _arrow(data)
     if isinstance(data, Mapping):
         return _even({str(name): _listed(values) for name, values in data.items()})
     if hasattr(data, "columns") and hasattr(data, "to_dict") and not isinstance(data, (list, np.ndarray)):
         return {str(name): _listed(data[name]) for name in data.columns}
-    if isinstance(data, (list, tuple)) and data and all(isinstance(row, Mapping) for row in data):
+    if isinstance(data, (list, tuple)) and data and all(isinstance(row, Mapping) and not is_media(row) for row in data):
         names = dict.fromkeys(str(name) for row in data for name in row)
         return {name: [row.get(name) for row in data] for name in names}
     return None
@@ -93,6 +99,11 @@ def metadata(columns: Columns, n: int) -> pa.Table:
     kept: dict[str, pa.Array] = {}
     for name, values in columns.items():
         if any(is_picture(value) or (isinstance(value, np.ndarray) and value.ndim > 1) for value in values):
+            continue
+        if any(is_media(value) for value in values):
+            files = [media_name(value) if is_media(value) else value for value in values]
+            if any(name is not None for name in files):
+                kept[name] = pa.array(files, pa.string())
             continue
         plain = [
             value.tolist() if isinstance(value, (np.ndarray, np.generic)) else str(value) if isinstance(value, Path) else value
@@ -135,6 +146,8 @@ def _kind(value: Any) -> str:
         return file_kind(str(value)) or "text"
     if is_picture(value):
         return "image"
+    if is_media(value):
+        return media_kind(value)
     array = np.asarray(value) if not hasattr(value, "detach") else value.detach().cpu().numpy()
     if array.dtype.kind not in "fiub":
         raise StimuliError(f"a stimulus of type {type(value).__name__} is neither text, numbers, an image nor a sound: {str(value)[:60]!r}")
@@ -144,7 +157,7 @@ def _kind(value: Any) -> str:
 
 
 def _is_content(value: Any) -> bool:
-    return isinstance(value, (str, Path, list, np.ndarray)) or is_picture(value) or hasattr(value, "detach")
+    return isinstance(value, (str, Path, list, np.ndarray)) or is_picture(value) or is_media(value) or hasattr(value, "detach")
 
 
 def _listed(values: Any) -> list[Any]:
