@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
+from typing import Any
+
+import torch
 
 import inscape as ix
 from inscape.models.sites import SiteInfo
@@ -48,3 +52,44 @@ def drift(name: str, side: str | None) -> dict[str, float]:
         assert a.shape == b.shape, f"{site}: {tuple(a.shape)} rows from batches, {tuple(b.shape)} alone"
         found[site] = float((a - b).abs().max() / b.square().mean().sqrt())
     return found
+
+
+def run_by_hand(name: str, module: torch.nn.Module) -> Any:
+    """What a module returns for the family's first stimulus, without inscape; None where the family does not say how."""
+    family = families()[name]
+    if family.by_hand is not None:
+        return family.by_hand(module)
+    tokenizer = family.load.get("tokenizer")
+    if tokenizer is None or not family.sides:
+        return None
+    ids = tokenizer(family.stimuli()[0], return_tensors="pt")["input_ids"]
+    return module(input_ids=ids)
+
+
+# Where transformers' own patterns are, and what stands in front of `blocks` in the names of the sites that they belong to.
+_TOLD = {"attentions": "", "encoder_attentions": "", "decoder_attentions": "decoder."}
+
+
+@cache
+def pattern_gap(name: str) -> float | None:
+    """Largest difference of attention patterns from those that a twin with eager attention returns; None where it returns none."""
+    wanted = [site for site, row in canonical(name).items() if row.available and site.endswith(".attn_pattern")]
+    model = model_of(name)
+    if not wanted or not hasattr(model.module, "_from_config"):
+        return None
+    twin: Any = type(model.module)._from_config(copy.deepcopy(model.config), attn_implementation="eager")
+    twin.load_state_dict(model.module.state_dict(), strict=False)  # a pooling layer that was left out is random, and not looked at
+    twin.config.output_attentions = True
+    twin.eval()
+    seen: dict[str, torch.Tensor] = {}
+    with torch.no_grad():
+        told = run_by_hand(name, twin)
+        with model.hooked(wanted, lambda site, value: seen.__setitem__(site, value.clone())):
+            run_by_hand(name, model.module)
+    gaps: list[float] = []
+    for field, tower in _TOLD.items():
+        given = [weights for weights in (getattr(told, field, None) or ()) if weights is not None]
+        sites = [site for site in wanted if site.startswith(f"{tower}blocks.")]
+        if given and len(given) == len(sites):
+            gaps += [float((seen[site] - weights).abs().max()) for site, weights in zip(sites, given, strict=True)]
+    return max(gaps) if gaps else None

@@ -6,10 +6,10 @@ import math
 import re
 from dataclasses import dataclass, field
 
-from inscape.models.names import CANONICAL_BLOCK, in_order
+from inscape.models.names import CANONICAL_BLOCK
 from inscape.models.sites import SiteInfo
 from tests.families.catalog import families, model_of
-from tests.families.observed import canonical, captured, drift, readable
+from tests.families.observed import canonical, captured, drift, pattern_gap, readable
 
 HEAD = """# Models and sites
 
@@ -20,52 +20,58 @@ tells, and whatever has no canonical name can be read by its module path. What i
 random weights, biases and norms included. For each of them
 
 - every site that is marked ✓ can be captured, and the rows of a stimulus are **bit for bit** what a hand-written hook sees there;
+- `attn_pattern` differs from what the model itself returns with eager attention by no more than the table of batches says, wherever it
+  returns patterns; the model that is read keeps its own attention;
 - a stimulus in a batch gives the rows that it gives alone, with the **drift** below (largest difference as a part of the rms, rounded up
-  to a power of ten), over texts of 1 to 20 tokens and both padding sides;
-- a site that is marked – is refused before anything runs, with the reason given below the tables;
+  to a power of ten), for texts over lengths of 1 to 20 tokens and all padding sides that are named;
+- a site that is marked – is refused before anything runs, with the reason given at the end of the page; where some blocks have it and
+  others do not, both signs stand;
 - no hook and no changed flag stays on the model.
 
-A cell gives the shape of the rows of one stimulus of the example, positions × units, in a block from the middle; one number is one row.
+A cell gives the shape of what one stimulus of the example has in a block from the middle: positions × units (for patterns heads × positions
+× positions). One number is a single row.
 """
 
 PARTS = {
-    "The stream": ("embed", "resid_pre", "resid_mid", "resid_post", "final_norm", "logits"),
-    "Attention": ("q", "k", "v", "z", "attn_pattern", "attn_out"),
-    "Between the layers": ("mlp_act", "mlp_out"),
+    "The stream": ("embed", "resid_pre", "resid_mid", "resid_mid_cross", "resid_post", "final_norm", "embedding", "logits"),
+    "Attention": ("q", "k", "v", "attn_pattern", "z", "attn_out", "cross_attn_out"),
+    "Between the layers": ("mixer_out", "router", "experts_out", "mlp_act", "mlp_out"),
 }
-_BLOCK = re.compile(r"^(?P<tower>[a-z_]+\.)?blocks\.(?P<block>\d+)\.(?P<site>\w+)$")
-_END = re.compile(r"^(?P<tower>[a-z_]+\.)?(?P<site>\w+)$")
+_STAGE = re.compile(r"(?:^|(?<=\.))stages\.(\d+|\*)\.")
+_BLOCK = re.compile(r"^(?P<tower>(?:\w+\.)?)blocks\.(?P<block>\d+|\*)\.(?P<site>\w+)$")
+_END = re.compile(r"^(?P<tower>(?:\w+\.)?)(?P<site>\w+)$")
 
 
 @dataclass
 class Stack:
-    """The sites of one stack of blocks of a family, each by its last part; of the blocks only the middle one."""
+    """The sites of one stack of blocks of a family, each by its last part: where it is, and why other blocks lack it.
+
+    Of the blocks that have a site, the one from the middle stands for all.
+    """
 
     title: str
     sites: dict[str, SiteInfo] = field(default_factory=dict)
+    lacks: dict[str, str] = field(default_factory=dict)
 
 
 def stacks(name: str) -> list[Stack]:
     """A family's stacks, the one without a prefix first."""
-    rows = canonical(name)
-    numbers: dict[str, set[int]] = {}
-    for site in rows:
-        if match := _BLOCK.match(site):
-            numbers.setdefault(match["tower"] or "", set()).add(int(match["block"]))
     found: dict[str, Stack] = {}
-    for site, row in rows.items():
-        match = _BLOCK.match(site) or _END.match(site)
+    several: dict[tuple[str, str], list[SiteInfo]] = {}
+    for site, row in canonical(name).items():
+        plain = _STAGE.sub("", site)
+        match = _BLOCK.match(plain) or _END.match(plain)
         assert match, f"{site} is no name that this page knows how to show"
-        tower = match["tower"] or ""
-        if "block" in match.groupdict() and int(match["block"]) != _middle(numbers[tower]):
-            continue
-        title = f"{name} · {tower.removesuffix('.')}" if tower else name
-        found.setdefault(tower, Stack(title)).sites[match["site"]] = row
+        tower = match["tower"]
+        found.setdefault(tower, Stack(f"{name} · {tower.removesuffix('.')}" if tower else name))
+        several.setdefault((tower, match["site"]), []).append(row)
+    for (tower, site), rows in several.items():
+        having = [row for row in rows if row.available]
+        lacking = [row for row in rows if not row.available]
+        found[tower].sites[site] = (having or lacking)[len(having or lacking) // 2]
+        if having and lacking:
+            found[tower].lacks[site] = lacking[0].note
     return [found[tower] for tower in sorted(found, key=lambda tower: (tower != "", tower))]
-
-
-def _middle(numbers: set[int]) -> int:
-    return sorted(numbers)[len(numbers) // 2]
 
 
 def shape(row: SiteInfo) -> str:
@@ -97,25 +103,24 @@ def table(head: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def overview(everything: list[Stack], reasons: Reasons) -> list[str]:
-    """Stack × site, in three tables; sites that the names above do not cover come last."""
+    """Stack × site, in three tables; a table leaves out the stacks that have nothing in it."""
     known = {site for sites in PARTS.values() for site in sites}
-    others = list(dict.fromkeys(site for stack in everything for site in stack.sites if site not in known))
-    others.sort(key=lambda site: CANONICAL_BLOCK.index(site) if site in CANONICAL_BLOCK else 99)
+    others = {site for stack in everything for site in stack.sites} - known
+    assert not others, f"no table has a column for {others}; add it to PARTS"
     lines: list[str] = []
-    for title, names in {**PARTS, "Between the layers": (*PARTS["Between the layers"], *others)}.items():
-        rows = []
-        for stack in everything:
-            cells = [_cell(stack.sites.get(site), reasons) for site in names]
-            if any(cells):
-                rows.append([stack.title, *cells])
-        lines += ["", f"## {title}", "", *table(["", *(f"`{name}`" for name in names)], rows)]
+    for title, names in PARTS.items():
+        rows = [[stack.title, *(_cell(stack, site, reasons) for site in names)] for stack in everything]
+        lines += ["", f"## {title}", "", *table(["", *(f"`{name}`" for name in names)], [row for row in rows if any(row[1:])])]
     return lines
 
 
-def _cell(row: SiteInfo | None, reasons: Reasons) -> str:
+def _cell(stack: Stack, site: str, reasons: Reasons) -> str:
+    row = stack.sites.get(site)
     if row is None:
         return ""
-    return f"✓ {shape(row)}".rstrip() if row.available else reasons.mark(row.note)
+    if not row.available:
+        return reasons.mark(row.note)
+    return " ".join(filter(None, ["✓", shape(row), reasons.mark(stack.lacks[site]) if site in stack.lacks else ""]))
 
 
 def batching() -> list[str]:
@@ -123,12 +128,16 @@ def batching() -> list[str]:
     rows: list[list[str]] = []
     for name, family in families().items():
         store = captured(name, family.sides[0] if family.sides else None)
-        padding = str(store.manifest.notes["fidelity"]["padding"])
-        sides = ", ".join(family.sides) if family.sides and not padding.startswith("none") else padding
+        padding = str(store.manifest.notes["fidelity"]["padding"]).partition(":")[0]
+        sides = ", ".join(family.sides) if family.sides and padding != "none" else padding
         worst = max(max(drift(name, side).values()) for side in family.sides or (None,))
         kinds = ", ".join(dict.fromkeys(store[site].kind for site in readable(name)))
-        rows.append([name, f"`{type(model_of(name).module).__name__}`", model_of(name).modality, kinds, sides, ceiling(worst), family.note])
-    return ["", "## Batches", "", *table(["", "class", "reads", "rows are", "padding", "drift", ""], rows)]
+        gap = pattern_gap(name)
+        figures = [ceiling(worst), "" if gap is None else ceiling(gap)]
+        rows.append([name, f"`{type(model_of(name).module).__name__}`", model_of(name).modality, kinds, sides, *figures, family.note])
+    head = ["", "class", "reads", "rows are", "padding", "drift", "pattern", ""]
+    said = 'With padding "none" only stimuli of equal length or size share a batch.'
+    return ["", "## Batches", "", said, "", *table(head, rows)]
 
 
 def ceiling(value: float) -> str:
@@ -140,10 +149,17 @@ def details(name: str) -> list[str]:
     """All canonical sites of a family: where each is taken, and what must be known to read it."""
     rows: list[list[str]] = []
     for stack in stacks(name):
-        for row in sorted(stack.sites.values(), key=lambda row: in_order(row.name) if stack.title == name else (0, 0, 0)):
+        for site in sorted(stack.sites, key=_place):
+            row = stack.sites[site]
             where = f"`{row.path}`" if row.available else "–"
-            rows.append([f"`{row.name}`", where, shape(row), f"`{row.alias}`" if row.alias else "", row.note])
-    return ["", f"### {name}", "", *table(["site", "taken at", "shape", "TransformerLens", "note"], rows)]
+            rows.append([f"`{row.name}`", where, shape(row), row.note])
+    return ["", f"### {name}", "", *table(["site", "taken at", "shape", "note"], rows)]
+
+
+def _place(site: str) -> int:
+    """From the embedding through the block to the logits."""
+    order = ("embed", *CANONICAL_BLOCK, "final_norm", "embedding", "logits")
+    return order.index(site)
 
 
 def page() -> str:

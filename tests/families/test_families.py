@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from inscape.models import Site
 from inscape.models.names import to_alias
 from inscape.models.values import Layout
 from tests.families.catalog import TRANSFORMER, families, first_of, model_of
-from tests.families.observed import canonical, captured, captured_first, drift, readable
+from tests.families.observed import canonical, captured, captured_first, drift, pattern_gap, readable, run_by_hand
 from tests.families.page import page, without_measurements
 from tests.unit.models.conftest import footprint, same_footprint
 
@@ -76,6 +77,7 @@ def _by_hand(name: str, run: Any) -> dict[str, Tensor]:
 def _rows(site: Site, value: Any) -> Tensor:
     """The rows in what a hook was given, put together here, not by the library, except where the site is a slice of an output."""
     if replace(site.layout, time_first=False, channels_first=False) != Layout() or site.pick is not None:
+        assert site.grid is None
         return site.read(value)[:1].flatten(0, -2).clone()
     while not isinstance(value, Tensor):
         parts = value.values() if isinstance(value, dict) or hasattr(value, "keys") else value
@@ -84,7 +86,8 @@ def _rows(site: Site, value: Any) -> Tensor:
         value = value.transpose(0, 1)
     if site.layout.channels_first:
         value = value.flatten(2).transpose(1, 2) if value.ndim > 2 else value
-    value = value[:1]
+    if site.grid is None:  # with stimuli and positions on one axis, all rows are those of the only stimulus
+        value = value[:1]
     return value.reshape(-1, value.shape[-1]).clone()
 
 
@@ -98,13 +101,8 @@ def _holds_floats(value: Any) -> bool:
 def test_a_capture_is_bit_for_bit_what_a_hand_written_hook_sees(name):
     family, model = families()[name], model_of(name)
     store = captured_first(name)
-    tokenizer = family.load.get("tokenizer")
-    if family.by_hand is not None:
-        expected = _by_hand(name, lambda: family.by_hand(model.module))
-    elif tokenizer is not None and family.sides:
-        ids = tokenizer(family.stimuli()[0], return_tensors="pt")["input_ids"]
-        expected = _by_hand(name, lambda: model.module(input_ids=ids))
-    else:  # the hooks look on while the capture runs
+    expected = _by_hand(name, lambda: run_by_hand(name, model.module))
+    if not expected:  # the hooks look on while the capture runs
         options = {"batch_size": 1, "progress": False}
         expected = _by_hand(name, lambda: ix.capture(model, first_of(family.stimuli()), list(readable(name)), "all", **options))
     for site in readable(name):
@@ -118,6 +116,23 @@ def test_a_stimulus_in_a_batch_gives_the_rows_that_it_gives_alone(name):
             assert value <= family.tolerance, f"{site}, {side} padding: {value:.2g} of the rms"
 
 
+def test_attention_patterns_are_those_of_a_twin_with_eager_attention(name):
+    gap = pattern_gap(name)
+    assert gap is None or gap <= 1e-5
+
+
+def lacking(name: str) -> dict[str, str]:
+    """Every canonical site that is listed as not available, once for all blocks, with its reason."""
+    found: dict[str, str] = {}
+    told: set[tuple[str, str]] = set()
+    for site, row in canonical(name).items():
+        kind = re.sub(r"\d+", "", site), re.sub(r"\d+", "", row.note)
+        if not row.available and kind not in told:
+            told.add(kind)
+            found[site] = row.note
+    return {**found, **families()[name].lacks}
+
+
 def test_unknown_and_impossible_sites_are_refused_before_anything_runs(name):
     family, model = families()[name], model_of(name)
     model.atlas()
@@ -126,10 +141,10 @@ def test_unknown_and_impossible_sites_are_refused_before_anything_runs(name):
     try:
         with pytest.raises(SiteNotFoundError, match="nearest"):
             ix.capture(model, family.stimuli(), sites="blocks.0.resid_pots")
-        for site, reason in family.lacks.items():
+        for site, reason in lacking(name).items():
             with pytest.raises(SiteNotFoundError) as error:
-                ix.capture(model, family.stimuli(), sites=site)
-            assert reason in str(error.value)
+                ix.capture(model, first_of(family.stimuli()), sites=site)
+            assert reason in str(error.value), site
     finally:
         for handle in handles:
             handle.remove()
