@@ -8,8 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from inscape.errors import SiteNotFoundError
-from inscape.models.attention import Watch, by_head, compiled_part, only, pop
+from inscape.models.lookout import Lookout, watching
 from inscape.models.sites import PLAIN, Site
 from inscape.models.values import get, locate
 
@@ -30,6 +29,7 @@ class Pass:
         inside: a pass started by `Model.run` is under way, so `StopForward` will be caught.
         stop: that pass may end once every reading has fired.
         serial: number of the pass.
+        lookouts: what watches attention for open readings.
         grids: by the path of a module, the first two axes of its last input, for sites that have both on one.
     """
 
@@ -144,60 +144,6 @@ def _on_input(tap: _Tap) -> Callable[..., None]:
     return hook
 
 
-class Lookout:
-    """Watches one module's attention: only while that module runs is torch's stack of function modes longer by one.
-
-    Three hooks: one before the module pushes the watch, one after it takes the watch off (first of all hooks, and also when the module
-    raised), and one after that, among the readers, hands the pattern on.
-    """
-
-    def __init__(self, site: Site, tap: _Tap) -> None:
-        self.path, self.heads, self.time_first = site.path, site.heads, site.layout.time_first
-        self.tap = tap
-        self.running: list[tuple[Watch, int | None]] = []
-        self.ready: tuple[Watch, int | None] | None = None
-
-    def attach(self, module: nn.Module, stack: ExitStack) -> None:
-        """Registers the hooks; `stack` removes them."""
-        stack.callback(self.release)
-        stack.callback(module.register_forward_pre_hook(self.before, with_kwargs=True).remove)
-        stack.callback(module.register_forward_hook(self.after, prepend=True, always_call=True).remove)
-        stack.callback(module.register_forward_hook(self.read).remove)
-
-    def before(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        """Pushes a watch, last of all pre-hooks."""
-        self.ready = None
-        pick = locate((args, kwargs))
-        given = get((args, kwargs), pick) if pick is not None else None
-        size = given.shape[1 if self.time_first and given.ndim == 3 else 0] if isinstance(given, Tensor) and given.ndim > 1 else None
-        watch = Watch()
-        self.running.append((watch, size))
-        watch.__enter__()
-
-    def after(self, module: nn.Module, args: Any, output: Any) -> None:
-        """Takes the watch off."""
-        if self.running:
-            self.ready = self.running.pop()
-            pop(self.ready[0])
-
-    def read(self, module: nn.Module, args: Any, output: Any) -> None:
-        """Hands the pattern to the readers."""
-        ready, self.ready = self.ready, None
-        if ready is None:  # the hooks were registered while the module ran
-            return
-        watch, size = ready
-        caught = only(watch.caught, self.path)
-        if isinstance(caught, str):
-            raise SiteNotFoundError(f"there is no attention pattern to read: {caught}")
-        self.tap(by_head(caught, self.path, self.heads, size))
-
-    def release(self) -> None:
-        """Takes off watches of calls that never came to their end: what ends a pass early passes by the hooks after a module."""
-        self.ready = None
-        while self.running:
-            pop(self.running.pop()[0])
-
-
 @contextmanager
 def counting(module: nn.Module, running: Pass) -> Generator[None]:
     """Starts a new pass whenever `module` is called from outside `Model.run`, so that call indices start at 0 again."""
@@ -229,29 +175,13 @@ def reading(root: nn.Module, sites: Sequence[Site], reader: Reader, running: Pas
             tap = _Tap(group, reader, running, opened)
             module = root.get_submodule(path)
             if port == "pattern":
-                stack.enter_context(_watched(root, module, group[0], tap, running))
+                stack.enter_context(watching(root, group[0], tap, running.lookouts))
                 continue
             if port == "out":
                 handle = module.register_forward_hook(_on_output(tap))
             else:
                 handle = module.register_forward_pre_hook(_on_input(tap), with_kwargs=True)
             stack.callback(handle.remove)
-        yield
-
-
-@contextmanager
-def _watched(root: nn.Module, module: nn.Module, site: Site, tap: _Tap, running: Pass) -> Generator[None]:
-    compiled = compiled_part(root, site.path)
-    if compiled is not None:
-        raise SiteNotFoundError(
-            f"site {site.name!r} cannot be read: {compiled} is compiled in place, so attention runs outside Python; "
-            "load the model before module.compile()"
-        )
-    lookout = Lookout(site, tap)
-    with ExitStack() as stack:
-        running.lookouts.append(lookout)
-        stack.callback(running.lookouts.remove, lookout)
-        lookout.attach(module, stack)
         yield
 
 
