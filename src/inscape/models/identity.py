@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from inscape.models.placement import is_dispatched, tensors_of, value_of
+from inscape.models.placement import is_dispatched, parameter_count, tensors_of, value_of
 
 _NOT_CONTENT = ("transformers_version", "dtype", "torch_dtype")
 # Packages whose layers hold their weights in fewer bits.
@@ -155,7 +155,7 @@ def identity_of(module: nn.Module, config: Any, *, name: str, folder: str | None
         "class": f"{cls.__module__}.{cls.__qualname__}",
         "config_sha256": config_hash(config),
         "dtype": str(dtype).removeprefix("torch."),
-        "parameters": sum(p.numel() for p in module.parameters()),
+        "parameters": parameter_count(module),
     }
     commit = getattr(config, "_commit_hash", None)
     if commit:

@@ -65,6 +65,15 @@ def _outward(path: str) -> Iterator[str]:
         yield path
 
 
+def parameter_count(module: nn.Module) -> int:
+    """How many numbers the parameters hold, those that two parts share once: offloading makes two of them."""
+    shared: set[str] = set()
+    for path, part in module.named_modules():
+        tied = getattr(part, "all_tied_weights_keys", None) or {}
+        shared |= {f"{path}.{name}" if path else name for name in tied}
+    return sum(p.numel() for name, p in module.named_parameters() if p.device != META or name not in shared)
+
+
 def put_back(module: nn.Module) -> None:
     """Takes offloaded weights off the device again where a pass that was cut short has left them there."""
     for part in module.modules():
