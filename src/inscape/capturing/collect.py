@@ -274,8 +274,8 @@ class Collector:
         log = self._log[row_set]
         members = np.concatenate([members for members, *_ in log])
         count = np.concatenate([count for _, count, _ in log])
-        if len(np.unique(members)) < len(members):  # documents in parts: each goes on where its last part ended
-            order = np.argsort(np.repeat(members, count), kind="stable")
+        if len(np.unique(members)) < len(members):
+            order = _order(log)
             places = np.empty(len(order), np.int64)
             places[order] = np.arange(len(order))
             return torch.from_numpy(places)
@@ -290,7 +290,7 @@ class Collector:
         log = self._log[row_set]
         members = np.concatenate([np.repeat(members, counts) for members, counts, _ in log])
         positions = np.concatenate([positions for *_, positions in log])
-        order = np.argsort(members, kind="stable")
+        order = _order(log)
         members, positions = members[order], positions[order]
         columns: dict[str, pa.Array] = {
             "stimulus": pa.array(stimuli.source[members]),
@@ -305,6 +305,15 @@ class Collector:
         for name in stimuli.varying:
             columns[name] = stimuli.presented.column(name).take(pa.array(members)).combine_chunks()
         return pa.table(columns)
+
+
+def _order(log: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> np.ndarray:
+    """The collected rows in the order of the stimuli; documents in parts, which batches may have read in any order, by position."""
+    members = np.concatenate([members for members, *_ in log])
+    rows = np.repeat(members, np.concatenate([counts for _, counts, _ in log]))
+    if len(np.unique(members)) < len(members):
+        return np.lexsort((np.concatenate([positions for *_, positions in log]), rows))
+    return np.argsort(rows, kind="stable")
 
 
 def _means(x: Tensor, rows: Picked) -> Tensor:

@@ -35,6 +35,7 @@ class ChatReader:
     Attributes:
         texts: the rendered conversations.
         contents: for each of them, (start, stop, message) in characters.
+        counts: for each of them, how many messages it has.
         roles: the names that the column `role` counts.
         offsets: per conversation, each token's characters; None without a fast tokenizer.
         reason: why messages could not be found in the rendered text, or None.
@@ -45,6 +46,7 @@ class ChatReader:
         self.tokenizer, self.known = tokenizer, known
         self.texts: list[str] = []
         self.contents: list[list[Span]] = []
+        self.counts: list[int] = []
         self.roles: tuple[str, ...] = (TEMPLATE,)
         self.offsets: list[np.ndarray] | None = [] if getattr(tokenizer, "is_fast", False) else None
         self.reason: str | None = None
@@ -56,6 +58,7 @@ class ChatReader:
             where = range(start, min(len(stimuli), start + _CHUNK))
             texts = [self.template.render(stimuli[i], stimuli.ids[i]) for i in where]
             self.texts += texts
+            self.counts += [len(stimuli[i]) for i in where]
             # The template writes its own special tokens; the tokenizer would add a second BOS.
             fast = self.offsets is not None
             made = self.tokenizer(texts, add_special_tokens=False, verbose=False, **({"return_offsets_mapping": True} if fast else {}))

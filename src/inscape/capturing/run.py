@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,9 @@ def capture(
     batch_size: int | None = None,
     shard_stimuli: int | None = None,
     padding_side: str = "right",
+    truncation_side: str | None = None,
+    generate: int | Mapping[str, Any] | None = None,
+    pack: int | Mapping[str, Any] | None = None,
     label: str | None = None,
     memory: str | int | None = None,
     part: str | None = None,
@@ -48,10 +51,11 @@ def capture(
 
     Args:
         model: a Hugging Face id or path, a module, or a loaded `Model`.
-        stimuli: texts, token ids, images, sounds, arrays or a table of them (see `Stimuli`).
+        stimuli: texts, chat messages, token ids, images, sounds, arrays or a table of them (see `Stimuli`).
         sites: names or globs; a name may end in a reducer, as in `blocks.*.resid_post|token_cosine`.
-        tokens: which positions become rows: "last", "first", "mean", "all", a position, a list, a slice, a column (positions or a mask), or
-            a function of the token ids. Default: "last" for texts and sequences, "mean" for images and sounds, which have patches and
+        tokens: which positions become rows: "last", "first", "mean", "all", a position, a list, a slice, a role of chat messages
+            ("assistant", "user", …), "generated", a column (positions, a mask, or pieces of the text), a mapping that names pieces of text,
+            or a function of the token ids. Default: "last" for texts and sequences, "mean" for images and sounds, which have patches and
             frames in place of tokens, and "all" for one prompt that is no list.
         to: the folder of the store; without it the rows stay in memory.
         special: "keep", "drop" or "bos_only": whether rows of special tokens are kept; the model reads them in any case.
@@ -61,6 +65,12 @@ def capture(
         batch_size: the most stimuli in a batch.
         shard_stimuli: stimuli per shard; default: as many as give about 128 MB.
         padding_side: "right" or "left"; position ids are corrected for the latter.
+        truncation_side: "right" or "left": where texts are cut; default: the tokenizer's own side.
+        generate: how many tokens the model first adds to each prompt, greedily, or a mapping with "max_new_tokens" and options of the
+            module's own `generate` ("do_sample" needs a "seed"). Rows are read by one pass over prompt and continuation; open edits act
+            on both. The table of stimuli gets `generated_text` and `generated_ids`, the rows `generated`.
+        pack: the length of contexts that hold several documents, kept apart; or {"length": …, "across": True, "separator": "eos"} for
+            documents that are read on as one text. Rows keep their document and their place in it.
         label: the system's name in results; default: the model's.
         memory: the most that rows may take in memory, as "4GB"; default: what is free.
         part: "k/n" writes the k-th of n parts of the store, beside other processes that write the others; whichever ends last
@@ -87,16 +97,18 @@ def capture(
     if chosen is not None and to is None:
         raise StimuliError(f"part={part!r} is written into a folder that the parts share; give to='a/folder'")
     given = Stimuli.of(stimuli)
-    settings = Settings(tokens, special, max_length, dtype, batch_tokens, batch_size, shard_stimuli, padding_side)
+    settings = Settings(
+        tokens, special, max_length, dtype, batch_tokens, batch_size, shard_stimuli, padding_side, truncation_side, generate, pack
+    )
     loaded = load(model)
     with untouched(loaded.module):
-        session = Session(loaded, given, sites, settings)
+        session = Session(loaded, given, sites, settings, to)
         own = range(session.shard_count) if chosen is None else shards_of(chosen, session.shard_count)
         plan = session.plan(weights=to is not None)
         if to is None:
             check_room(session.bytes, None, memory)
         with StoreWriter.create_or_resume(
-            to, plan, given.table, session.specs, units=session.units, system=label, part=chosen, shards=session.shard_count
+            to, plan, session.stimuli.table, session.specs, units=session.units, system=label, part=chosen, shards=session.shard_count
         ) as writer:
             return writer.finish() if writer.complete else _fill(writer, session, own, to, progress)
 
@@ -140,6 +152,9 @@ def stream(
     batch_size: int | None = None,
     shard_stimuli: int | None = None,
     padding_side: str = "right",
+    truncation_side: str | None = None,
+    generate: int | Mapping[str, Any] | None = None,
+    pack: int | Mapping[str, Any] | None = None,
     progress: bool | None = None,
 ) -> dict[str, Any]:
     """Runs a model over stimuli and gives each shard's rows to `consumer`; nothing is kept, so any number of stimuli fits.
@@ -159,7 +174,9 @@ def stream(
         >>> stream("gpt2", texts, "blocks.*.resid_post", "all", lambda shard: update(moments, shard.values))
     """
     given = Stimuli.of(stimuli)
-    settings = Settings(tokens, special, max_length, dtype, batch_tokens, batch_size, shard_stimuli, padding_side)
+    settings = Settings(
+        tokens, special, max_length, dtype, batch_tokens, batch_size, shard_stimuli, padding_side, truncation_side, generate, pack
+    )
     loaded = load(model)
     with untouched(loaded.module):
         session = Session(loaded, given, sites, settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,14 @@ import torch
 from torch import Tensor
 
 from inscape.capturing.batches import Limits, batches, shard_size, shards
+from inscape.capturing.boundaries import settle
 from inscape.capturing.budget import Halvings, make_room, out_of_memory
 from inscape.capturing.collect import Collector, Output
 from inscape.capturing.feeds import Feed, TextFeed, feed_for
 from inscape.capturing.fidelity import fidelity_note, measure_drift
+from inscape.capturing.generating import Generation, asks_for_answer, continued
 from inscape.capturing.guard import PrecisionGuard, Unsound, read_dtype
+from inscape.capturing.packing import Pack, PackedFeed, packed_feed
 from inscape.capturing.padding import WHY, padding_stays_out
 from inscape.capturing.positions import PositionRule
 from inscape.capturing.probe import (
@@ -52,6 +56,8 @@ class Settings:
     shard_stimuli: int | None = None
     padding_side: str = "right"
     truncation_side: str | None = None
+    generate: Any = None
+    pack: Any = None
 
 
 @dataclass
@@ -69,27 +75,45 @@ class ShardRows:
 class Session:
     """Model, stimuli and sites brought together: knows what the rows will be, and makes them shard by shard."""
 
-    def __init__(self, model: Model, stimuli: Stimuli, sites: str | Site | Sequence[str | Site], settings: Settings) -> None:
-        self.model, self.stimuli, self.settings = model, stimuli, settings
+    def __init__(
+        self,
+        model: Model,
+        stimuli: Stimuli,
+        sites: str | Site | Sequence[str | Site],
+        settings: Settings,
+        to: str | Path | None = None,
+    ) -> None:
+        self.model, self.settings = model, settings
         self._device, self._dtype = model.device, model.dtype
         self._why_even = ""
+        if model.modality != "tensor":
+            wanted_sites(model, sites)  # a name that stands for nothing is refused before anything is read or run
+        generation = None if settings.generate is None else Generation.read(settings.generate)
+        pack = None if settings.pack is None else Pack.read(settings.pack, model, stimuli.kind)
+        stimuli = stimuli if generation is None else asks_for_answer(stimuli, generation)
         self.feed: Feed = feed_for(
             model,
             stimuli,
-            max_length=settings.max_length,
+            max_length=settings.max_length if pack is None else pack.max_length(settings.max_length),
             special=settings.special,
             padding_side=settings.padding_side,
             truncation_side=settings.truncation_side,
+            whole=pack is not None and pack.across and settings.max_length is None,
         )
+        self.limits = Limits(
+            self.feed.limits.tokens if settings.batch_tokens is None else settings.batch_tokens,
+            self.feed.limits.size if settings.batch_size is None else settings.batch_size,
+        )
+        if generation is not None:
+            stimuli, self.feed = continued(model, stimuli, self.feed, generation, limits=self.limits, to=to)
+        if pack is not None:
+            self.feed = packed_feed(model, self.feed, pack, settings.padding_side)
+        self.stimuli = stimuli
         # Of one prompt all tokens are of interest; of many, one row each.
         default = "all" if stimuli.single else self.feed.default_tokens
         tokens = default if settings.tokens is None else settings.tokens
         self.rule = PositionRule(tokens, settings.special, stimuli, getattr(self.feed.streams.get(""), "encoded", None))
         self._whole = PositionRule("all", settings.special, stimuli)
-        self.limits = Limits(
-            self.feed.limits.tokens if settings.batch_tokens is None else settings.batch_tokens,
-            self.feed.limits.size if settings.batch_size is None else settings.batch_size,
-        )
         self._tight: Limits | None = None
         probe = self.feed.probe()
         if model.modality == "tensor":
@@ -98,6 +122,8 @@ class Session:
         self.feed.narrow(item.site for item in wanted)
         probe = self.feed.probe()
         self.trunk_only = model.has_trunk and not any(w.site.needs_logits for w in wanted)
+        if isinstance(self.feed, PackedFeed):
+            settle(model, self.feed, wanted, self.rule, trunk_only=self.trunk_only)
         streams = list({id(stream): stream for stream in (self.feed.stream(w.site) for w in wanted)}.values())
         check_texts(streams, self.rule)
         reducers = [w.reducer for w in wanted if w.reducer is not None]
@@ -254,9 +280,10 @@ class Session:
                     raise
                 count, longest = len(members), int(lengths[members].max())
                 if count == 1:
+                    name = self.stimuli.ids[self.feed.whose(start + int(members[0]))]
                     raise MemoryBudgetError(
-                        f"stimulus {self.stimuli.ids[start + int(members[0])]!r} alone (length {longest}) does not fit into memory: "
-                        f"{error}. Shorten it with max_length=..., or use a smaller dtype or another device"
+                        f"stimulus {name!r} alone (length {longest}) does not fit into memory: {error}. Shorten it with "
+                        "max_length=..., or use a smaller dtype or another device"
                     ) from error
                 limits = limits.halved(count, longest)
             make_room(self._device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inscape.capturing.feeds.array import ArrayFeed, as_picture
-from inscape.capturing.feeds.batch import Batch, Feed, Places, describe_shapes
+from inscape.capturing.feeds.batch import Batch, Feed, Pieces, Places, describe_shapes
 from inscape.capturing.feeds.choose import feed_for
 from inscape.capturing.feeds.stream import GridStream, Stream, TokenStream
 from inscape.capturing.feeds.text import TextFeed
@@ -13,6 +13,7 @@ __all__ = [
     "Batch",
     "Feed",
     "GridStream",
+    "Pieces",
     "Places",
     "Stream",
     "TextFeed",

@@ -47,6 +47,23 @@ class Reading:
 
 
 @dataclass(frozen=True)
+class Pieces:
+    """Where documents stand in contexts that hold several of them; a document may go on in the next context.
+
+    Attributes:
+        base: the first token of each piece in the flattened [b · t, d].
+        first: its position in its document.
+        count: tokens of the piece.
+        length: tokens of the document.
+    """
+
+    base: np.ndarray
+    first: np.ndarray
+    count: np.ndarray
+    length: np.ndarray
+
+
+@dataclass(frozen=True)
 class Places:
     """Which positions of one stream are real in one batch.
 
@@ -54,11 +71,13 @@ class Places:
         real: for an output with t positions, the number of real ones per stimulus, or None when all are.
         left: padding stands on the left, so that real positions are the last ones.
         length: positions of the padded batch, where the stream knows them.
+        pieces: where the members stand, when rows of the batch are contexts of several documents.
     """
 
     real: Real = all_real
     left: bool = False
     length: int = 0
+    pieces: Pieces | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +85,7 @@ class Batch:
     """What one forward pass reads: its keyword arguments, and which positions of its outputs are real.
 
     Attributes:
-        members: positions in the stimuli, one per row of the batch.
+        members: positions in the stimuli, one per row of the batch (or per piece, where rows are contexts of several documents).
         inputs: keyword arguments of the forward.
         places: by the tower of the stream.
     """
@@ -98,6 +117,10 @@ class Feed(ABC):
     def narrow(self, sites: Iterable[Site]) -> None:
         """Leaves out what none of these sites needs."""
         return
+
+    def whose(self, number: int) -> int:
+        """The stimulus that a member of a batch is, or begins with."""
+        return number
 
     @abstractmethod
     def load(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
