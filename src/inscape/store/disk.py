@@ -14,6 +14,7 @@ from torch import Tensor
 
 from inscape.errors import StoreCorruptError, StoreIncompleteError, StoreMismatchError
 from inscape.store.files import TEMPORARY, check_file, parquet_bytes, publish, safe_name, write_file, write_temporary
+from inscape.store.growing_stimuli import count_stimuli
 from inscape.store.manifest import ABSENT, MANIFEST, STIMULI, Manifest, ShardEntry, SiteSpec, differences, plain
 from inscape.store.opening import open_store
 from inscape.store.reading import read_manifest, read_stimuli
@@ -48,7 +49,6 @@ class DiskWriter(StoreWriter):
         check_same_plan(self.path, found, self.manifest)
         if PARTS in found.notes:
             raise StoreMismatchError(f"{self.path} is written in parts: {waiting_for(self.path, found)}")
-        self.stimuli = read_stimuli(self.path, found)
         kept = 0
         for kept, entry in enumerate(found.shards, 1):
             try:
@@ -59,7 +59,11 @@ class DiskWriter(StoreWriter):
                     raise
                 kept -= 1
                 break
-        self.manifest = found.with_(shards=found.shards[:kept])
+        self.manifest = cut(found, kept)
+        if self.growing is not None:
+            self.growing.resume(self.path, self.manifest)
+        else:
+            self.stimuli = read_stimuli(self.path, found)
         clean_folder(self.path, self.manifest)
 
     def _put(self, manifest: Manifest) -> None:
@@ -67,8 +71,8 @@ class DiskWriter(StoreWriter):
         self.manifest = manifest
 
     def _store_shard(self, tables: dict[str, pa.Table], values: Mapping[str, Tensor], entry: ShardEntry) -> None:
-        written = write_shard_files(self.path, self.manifest.sites, tables, values, entry)
-        self._put(self.manifest.with_(shards=(*self.manifest.shards, written)))
+        stimuli = {} if self.growing is None else self.growing.files()
+        self._put(self._with(write_shard_files(self.path, self.manifest.sites, tables, values, entry, extra=stimuli)))
 
     def _opened(self) -> Store:
         self.close()
@@ -86,14 +90,15 @@ def begin_folder(path: Path, manifest: Manifest, stimuli: pa.Table, units: Mappi
     Raises:
         StoreMismatchError: the folder holds something else.
     """
-    own = (STIMULI, "rows", "shards", "units", STAGING)
+    own = (STIMULI, "stimuli", "rows", "shards", "units", STAGING)
     foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in own and not entry.name.startswith(TEMPORARY))
     if foreign:
         raise StoreMismatchError(
             f"{path} holds {len(foreign)} files that belong to no store ({', '.join(foreign[:3])}); give an empty or a new folder"
         )
     clean_folder(path, manifest)
-    write_file(path / STIMULI, parquet_bytes(stimuli))
+    if not manifest.growing:
+        write_file(path / STIMULI, parquet_bytes(stimuli))
     facts: dict[str, dict[str, Any]] = {}
     for site, table in units.items():
         written = write_file(path / "units" / f"{safe_name(site)}.parquet", parquet_bytes(table))
@@ -122,7 +127,7 @@ def check_same_plan(path: Place, found: Manifest, wanted: Manifest) -> None:
 def clean_folder(path: Path, manifest: Manifest) -> None:
     """Removes what a killed run left: temporary files, shards that the manifest does not list, and the staging of finished parts."""
     listed = {name for entry in manifest.shards for name in entry.files}
-    for pattern in (f"{TEMPORARY}*", f"units/{TEMPORARY}*", "rows/*/*", "shards/*/*"):
+    for pattern in (f"{TEMPORARY}*", f"units/{TEMPORARY}*", "stimuli/*", "rows/*/*", "shards/*/*"):
         for file in path.glob(pattern):
             ours = file.name.startswith(TEMPORARY) or _OWN_FILE.fullmatch(file.name)
             if ours and file.is_file() and file.relative_to(path).as_posix() not in listed:
@@ -143,10 +148,13 @@ def write_shard_files(
     values: Mapping[str, Tensor],
     entry: ShardEntry,
     name: Callable[[str, str, int], str] = plain_name,
+    extra: Mapping[str, bytes] | None = None,
 ) -> ShardEntry:
     """Writes the files of one shard, all or none; they count once the manifest lists the entry that is returned."""
     files: dict[str, dict[str, Any]] = {}
     try:
+        for file, data in (extra or {}).items():
+            files[file] = write_temporary(root / file, [data])
         # A row set without rows has no file: its first row is also that of the next shard.
         for row_set, table in tables.items():
             if table.num_rows:
@@ -165,10 +173,20 @@ def write_shard_files(
     return ShardEntry(entry.rows, files, entry.notes)
 
 
+def cut(manifest: Manifest, kept: int) -> Manifest:
+    """The manifest with its first shards alone, and the stimuli that came with those."""
+    if kept == len(manifest.shards):
+        return manifest
+    shorter = manifest.with_(shards=manifest.shards[:kept])
+    rows = count_stimuli(manifest.shards[kept]) if manifest.growing else 0
+    return shorter.with_(stimuli={**manifest.stimuli, "rows": rows}) if manifest.growing else shorter
+
+
 def _identity(manifest: Manifest) -> dict[str, Any]:
     units = {site: facts["sha256"] for site, facts in manifest.units.items()}
     sites = {name: plain(vars(spec)) for name, spec in manifest.sites.items()}
-    return {**manifest.plan, "stimuli": manifest.stimuli, "sites": sites, "units": units}
+    stimuli = {"by_shard": True} if manifest.growing else manifest.stimuli
+    return {**manifest.plan, "stimuli": stimuli, "sites": sites, "units": units}
 
 
 def _brief(value: Any) -> str:

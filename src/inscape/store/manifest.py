@@ -90,6 +90,11 @@ class Manifest:
         """How stimuli were cut into shards and batches."""
         return self.plan.get("batch_plan")
 
+    @property
+    def growing(self) -> bool:
+        """Whether the stimuli come with the shards, as those of a stream do."""
+        return bool(self.stimuli.get("by_shard"))
+
     def rows(self, row_set: str) -> int:
         """The number of rows that the finished shards hold."""
         return self.shards[-1].rows[row_set][1] if self.shards else 0

@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from inscape.errors import StoreCorruptError, nearest
 from inscape.store.files import check_file, read_parquet, restore_hint, safe_name
+from inscape.store.growing_stimuli import read_parts
 from inscape.store.index import RowIndex, empty_index
 from inscape.store.manifest import MANIFEST, STIMULI, Manifest, ShardEntry
 from inscape.store.remote import Place
@@ -30,6 +31,8 @@ def read_manifest(root: Place) -> Manifest:
 
 def read_stimuli(root: Place, manifest: Manifest) -> pa.Table:
     """The stimuli table, checked; a longer file is one that an unfinished append has already extended."""
+    if manifest.growing:
+        return read_parts(root, manifest)
     path = root / STIMULI
     if not path.exists():
         raise StoreCorruptError(f"{path} is missing; {restore_hint()}")

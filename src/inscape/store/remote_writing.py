@@ -13,7 +13,7 @@ import pyarrow as pa
 from torch import Tensor
 
 from inscape.errors import StoreCorruptError, StoreMismatchError
-from inscape.store.disk import begin_folder, check_same_plan, write_shard_files
+from inscape.store.disk import begin_folder, check_same_plan, cut, write_shard_files
 from inscape.store.files import check_file
 from inscape.store.manifest import MANIFEST, STIMULI, Manifest, ShardEntry
 from inscape.store.opening import open_store
@@ -71,7 +71,6 @@ class RemoteWriter(StoreWriter):
         check_same_plan(self.root, found, self.manifest)
         if PARTS in found.notes and not found.complete:
             raise StoreMismatchError(f"{self.root} is written in parts, which only local folders can be; go on in the folder it came from")
-        self.stimuli = read_stimuli(self.root, found)
         kept = 0
         for kept, entry in enumerate(found.shards, 1):
             try:
@@ -82,7 +81,11 @@ class RemoteWriter(StoreWriter):
                     raise
                 kept -= 1
                 break
-        self.manifest = found.with_(shards=found.shards[:kept])
+        self.manifest = cut(found, kept)
+        if self.growing is not None:
+            self.growing.resume(self.root, self.manifest)
+        else:
+            self.stimuli = read_stimuli(self.root, found)
         listed = {name for entry in self.manifest.shards for name in entry.files}
         for name in self.root.walk():
             loose = name.startswith(("rows/", "shards/", "stimuli/")) and _OWN.fullmatch(name) and name not in listed
@@ -94,8 +97,8 @@ class RemoteWriter(StoreWriter):
         self.manifest = manifest
 
     def _store_shard(self, tables: dict[str, pa.Table], values: Mapping[str, Tensor], entry: ShardEntry) -> None:
-        written = put_shard(self.root, self.here, self.manifest.sites, tables, values, entry)
-        self._put(self.manifest.with_(shards=(*self.manifest.shards, written)))
+        stimuli = {} if self.growing is None else self.growing.files()
+        self._put(self._with(put_shard(self.root, self.here, self.manifest.sites, tables, values, entry, extra=stimuli)))
 
     def _opened(self) -> Store:
         self.close()
@@ -114,9 +117,9 @@ def put_manifest(root: RemotePath, here: Path, manifest: Manifest) -> None:
     (root / MANIFEST).put(here / MANIFEST)
 
 
-def put_shard(root: RemotePath, here: Path, *shard: Any) -> ShardEntry:
+def put_shard(root: RemotePath, here: Path, *shard: Any, extra: Mapping[str, bytes] | None = None) -> ShardEntry:
     """Makes the files of one shard in the folder `here` (see `write_shard_files`) and sends them."""
-    written = write_shard_files(here, *shard)
+    written = write_shard_files(here, *shard, extra=extra)
     for name in written.files:
         _send(root, here, name)
     return written

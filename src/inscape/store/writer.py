@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from inscape.errors import StoreMismatchError
+from inscape.store.growing_stimuli import GrowingStimuli, joined_stimuli
 from inscape.store.index import RowIndex, index_table
 from inscape.store.manifest import Manifest, ShardEntry, SiteSpec, plain
 from inscape.store.remote import RemotePath, place_of
@@ -32,6 +33,7 @@ class StoreWriter:
         self.manifest = manifest
         self.stimuli = stimuli
         self.units = units
+        self.growing = GrowingStimuli() if manifest.growing else None
 
     @staticmethod
     def create_or_resume(
@@ -50,7 +52,8 @@ class StoreWriter:
         Args:
             path: the folder of the store, or an address that fsspec knows.
             plan: everything that decides the bytes: model identity, token rule, batch plan, versions, …
-            stimuli: one row per stimulus: a list of ids, or a table with the column `stimulus` and the user's own.
+            stimuli: one row per stimulus: a list of ids, or a table with the column `stimulus` and the user's own. None: each shard brings
+                its own.
             sites: what each site holds, in order.
             units: optional unit tables by site, one row per unit.
             system: a short label; defaults to the plan's model name, then the folder's.
@@ -61,16 +64,19 @@ class StoreWriter:
             StoreMismatchError: the folder holds a store of another plan (the message names the fields), or something else.
             StimuliError: a stimulus id is missing or occurs twice.
         """
-        table = stimulus_table(stimuli)
+        table = stimulus_table([] if stimuli is None else stimuli)
         unique_ids(table)
+        counted: dict[str, Any] = {"rows": 0, "by_shard": True}
         tables = {site: units_table(unit, sites[site].d, site) for site, unit in (units or {}).items()}
         manifest = Manifest(
             system=system or _label(plan, path),
             plan=plain(plan),
             sites=dict(sites),
-            stimuli={"rows": table.num_rows, "sha256": content_hash(table)},
+            stimuli=counted if stimuli is None else {"rows": table.num_rows, "sha256": content_hash(table)},
             units={site: {"sha256": content_hash(unit)} for site, unit in tables.items()},
         )
+        if part is not None and stimuli is None:
+            raise StoreMismatchError("a store whose stimuli come with its shards is written by one process; leave part= out")
         if path is None:
             return _MemoryWriter(manifest, table, tables)
         from inscape.store.disk import DiskWriter
@@ -115,7 +121,12 @@ class StoreWriter:
         self._put(self.manifest.with_(notes={**self.manifest.notes, **plain(notes)}))
 
     def write_shard(
-        self, index: int, rows: Mapping[str, pa.Table], values: Mapping[str, Tensor], notes: Mapping[str, Any] | None = None
+        self,
+        index: int,
+        rows: Mapping[str, pa.Table],
+        values: Mapping[str, Tensor],
+        notes: Mapping[str, Any] | None = None,
+        stimuli: pa.Table | None = None,
     ) -> None:
         """Adds shard `index`; it counts as written only when this returns.
 
@@ -124,13 +135,24 @@ class StoreWriter:
             rows: per row set, a table with stimulus (row of the stimuli table), repeat, position and further columns.
             values: per site, the tensor [rows, d] in the site's dtype.
             notes: facts about this shard.
+            stimuli: the shard's own stimuli, where the store was begun without any; they follow those of the shards before.
 
         Raises:
+            StimuliError: an id has been there before, or a column has another type.
             StoreMismatchError: shapes, dtypes, sites, row sets or the shard's number do not fit.
             StoreIncompleteError: the disk is full; the store stays valid and resumes.
         """
-        tables, entry = self._checked(index, rows, values, notes or {})
+        if (stimuli is not None) != self.manifest.growing:
+            raise StoreMismatchError(
+                f"shard {index} {'brings stimuli' if stimuli is not None else 'brings no stimuli'}, and the store was begun "
+                f"{'with' if stimuli is not None else 'without'} a table of them"
+            )
+        tables, entry = self._checked(index, rows, values, notes or {}, 0 if stimuli is None else stimuli.num_rows)
+        if stimuli is not None and self.growing is not None:
+            self.growing.add(stimulus_table(stimuli))
         self._store_shard(tables, values, entry)
+        if self.growing is not None:
+            self.growing.settle()
 
     def finish(self, notes: Mapping[str, Any] | None = None) -> Store:
         """Marks the store complete and opens it."""
@@ -148,7 +170,7 @@ class StoreWriter:
         self.close()
 
     def _checked(
-        self, index: int, rows: Mapping[str, pa.Table], values: Mapping[str, Tensor], notes: Mapping[str, Any]
+        self, index: int, rows: Mapping[str, pa.Table], values: Mapping[str, Tensor], notes: Mapping[str, Any], fresh: int
     ) -> tuple[dict[str, pa.Table], ShardEntry]:
         sites, done = self.manifest.sites, self.next_shard
         if self.complete or index != done:
@@ -159,12 +181,11 @@ class StoreWriter:
             if set(given) != set(needed):
                 raise StoreMismatchError(f"shard {index} has the {what} {sorted(given)}; the store has {sorted(needed)}")
         tables = {name: index_table(rows[name], name) for name in wanted}
+        known = self.manifest.stimuli["rows"] + fresh
         for name, table in tables.items():
             numbers = table["stimulus"].to_numpy()
-            if len(numbers) and (numbers.min() < 0 or numbers.max() >= self.stimuli.num_rows):
-                raise StoreMismatchError(
-                    f"row set {name!r} of shard {index} points at stimulus {numbers.max()}; there are {self.stimuli.num_rows}"
-                )
+            if len(numbers) and (numbers.min() < 0 or numbers.max() >= known):
+                raise StoreMismatchError(f"row set {name!r} of shard {index} points at stimulus {numbers.max()}; there are {known}")
         for site, spec in sites.items():
             tensor, count = values[site], tables[spec.row_set].num_rows
             if tuple(tensor.shape) != (count, spec.d) or tensor.dtype != spec.torch_dtype:
@@ -178,6 +199,11 @@ class StoreWriter:
 
     def _put(self, manifest: Manifest) -> None:
         self.manifest = manifest
+
+    def _with(self, entry: ShardEntry) -> Manifest:
+        """The manifest with one more shard and the stimuli that came with it."""
+        manifest = self.manifest.with_(shards=(*self.manifest.shards, entry))
+        return manifest if self.growing is None else manifest.with_(stimuli={**manifest.stimuli, "rows": self.growing.total})
 
     def _store_shard(self, tables: dict[str, pa.Table], values: Mapping[str, Tensor], entry: ShardEntry) -> None:
         raise AssertionError("a writer is made by create_or_resume")
@@ -193,13 +219,16 @@ class _MemoryWriter(StoreWriter):
         super().__init__(manifest, stimuli, units)
         self._indexes: list[dict[str, pa.Table]] = []
         self._values: list[dict[str, Tensor]] = []
+        self._stimuli: list[pa.Table] = []
         self._store: Store | None = None
 
     def _store_shard(self, tables: dict[str, pa.Table], values: Mapping[str, Tensor], entry: ShardEntry) -> None:
         self._indexes.append(tables)
         # Copies: the caller may fill the same buffers again for the next shard.
         self._values.append({site: tensor.detach().to("cpu", copy=True).contiguous() for site, tensor in values.items()})
-        self._put(self.manifest.with_(shards=(*self.manifest.shards, entry)))
+        if self.growing is not None:
+            self._stimuli.append(self.growing.fresh)
+        self._put(self._with(entry))
 
     def _opened(self) -> Store:
         if self._store is None:
@@ -213,7 +242,7 @@ class _MemoryWriter(StoreWriter):
                 blocks = [shard.pop(site) for shard in self._values]  # popped: joining then takes one site's memory, not all
                 values = torch.cat(blocks) if len(blocks) > 1 else blocks[0] if blocks else empty_rows(spec)
                 found[site] = Site(spec, TensorRows(values), indexes[spec.row_set], self.units.get(site))
-            self._store = Store(self.manifest, self.stimuli, found)
+            self._store = Store(self.manifest, joined_stimuli(self._stimuli) if self.manifest.growing else self.stimuli, found)
         return self._store
 
 
