@@ -86,8 +86,8 @@ class Operands(TorchFunctionMode):
             # A sink's column may have been cut off.
             if shape[-1] - 1 <= left.shape[-1] <= shape[-1] and left.shape[-2] == shape[-2]:
                 # Of several products that make up the scores (content, then positions), the first is that of queries and keys.
-                size = left.numel() // left.shape[-1] * shape[-1]
-                first = next(((q, k) for path, q, k, scores in self._products if path in (inside, around) and scores == size), None)
+                sizes = (left.numel(), left.numel() // left.shape[-1] * shape[-1])
+                first = next(((q, k) for path, q, k, size in self._products if path in (inside, around) and size in sizes), None)
                 q, k = (None, None) if first is None else (first[0], first[1].transpose(-1, -2))
                 self._add(q, k, right if plain else None, result if plain else None)
                 return
