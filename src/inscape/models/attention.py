@@ -12,7 +12,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention.bias import CausalBias
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack  # pyright: ignore[reportPrivateUsage]
 
 from inscape.errors import InscapeError
@@ -85,8 +84,9 @@ def attention_pattern(
         if enable_gqa and q.shape[-3] != k.shape[-3]:
             k = k.repeat_interleave(q.shape[-3] // k.shape[-3], -3)
         scores = (q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.transpose(-2, -1)
-        if isinstance(attn_mask, CausalBias):
-            attn_mask = attn_mask._materialize(query.device)
+        written_out = getattr(attn_mask, "_materialize", None)  # a CausalBias; importing its class would load the whole compiler
+        if written_out is not None:
+            attn_mask = written_out(query.device)
         if is_causal:
             # As torch aligns it: query i sees keys 0 to i, also where there are more keys than queries.
             allowed = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
