@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def progress_bar(total: int, done: int, show: bool | None) -> Generator[Callable[[int], None], None, None]:
+def progress_bar(total: int | None, done: int, show: bool | None) -> Generator[Callable[[int], None], None, None]:
     """Gives a function that takes how many more stimuli were read; draws on a terminal (`show=None`) or as told."""
     if not (sys.stderr.isatty() if show is None else show):
         yield lambda count: None

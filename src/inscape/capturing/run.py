@@ -11,10 +11,12 @@ import torch
 from torch import nn
 
 from inscape.capturing.budget import check_room
+from inscape.capturing.endless import capture_stream, read_stream
 from inscape.capturing.handover import Handover
 from inscape.capturing.progress import progress_bar
 from inscape.capturing.session import Session, Settings, ShardRows
 from inscape.capturing.stimuli import Stimuli
+from inscape.capturing.streams import StimulusStream
 from inscape.capturing.untouched import untouched
 from inscape.errors import StimuliError
 from inscape.models import Model, Site, load
@@ -42,6 +44,7 @@ def capture(
     truncation_side: str | None = None,
     generate: int | Mapping[str, Any] | None = None,
     pack: int | Mapping[str, Any] | None = None,
+    limit: int | None = None,
     label: str | None = None,
     memory: str | int | None = None,
     part: str | None = None,
@@ -51,13 +54,15 @@ def capture(
 
     Args:
         model: a Hugging Face id or path, a module, or a loaded `Model`.
-        stimuli: texts, chat messages, token ids, images, sounds, arrays or a table of them (see `Stimuli`).
+        stimuli: texts, chat messages, token ids, images, sounds, arrays or a table of them (see `Stimuli`). An `IterableDataset`, a
+            `DataLoader`, a generator or a function that returns one is read, run and written piece by piece, a shard each (see
+            `Stimuli.stream`); a killed run skips what is done.
         sites: names or globs; a name may end in a reducer, as in `blocks.*.resid_post|token_cosine`.
         tokens: which positions become rows: "last", "first", "mean", "all", a position, a list, a slice, a role of chat messages
             ("assistant", "user", …), "generated", a column (positions, a mask, or pieces of the text), a mapping that names pieces of text,
             or a function of the token ids. Default: "last" for texts and sequences, "mean" for images and sounds, which have patches and
             frames in place of tokens, and "all" for one prompt that is no list.
-        to: the folder of the store; without it the rows stay in memory.
+        to: the folder of the store, or an address that fsspec knows (`s3://bucket/run`); without it the rows stay in memory.
         special: "keep", "drop" or "bos_only": whether rows of special tokens are kept; the model reads them in any case.
         max_length: the most tokens of a text; default: what tokenizer and model state. Texts beyond it are cut, counted and warned about.
         dtype: of the stored rows; default the activations' own; "auto" takes float16 wherever it loses nothing.
@@ -71,6 +76,7 @@ def capture(
             on both. The table of stimuli gets `generated_text` and `generated_ids`, the rows `generated`.
         pack: the length of contexts that hold several documents, kept apart; or {"length": …, "across": True, "separator": "eos"} for
             documents that are read on as one text. Rows keep their document and their place in it.
+        limit: how many stimuli at most, of a stream above all.
         label: the system's name in results; default: the model's.
         memory: the most that rows may take in memory, as "4GB"; default: what is free.
         part: "k/n" writes the k-th of n parts of the store, beside other processes that write the others; whichever ends last
@@ -96,10 +102,17 @@ def capture(
     chosen = None if part is None else read_part(part)
     if chosen is not None and to is None:
         raise StimuliError(f"part={part!r} is written into a folder that the parts share; give to='a/folder'")
-    given = Stimuli.of(stimuli)
     settings = Settings(
         tokens, special, max_length, dtype, batch_tokens, batch_size, shard_stimuli, padding_side, truncation_side, generate, pack
     )
+    source = StimulusStream.of(stimuli)
+    if source is not None and part is not None:
+        raise StimuliError(f"part={part!r} cuts stimuli that are known; a stream is read by one process, from its first item on")
+    if source is not None:
+        loaded = load(model)
+        with untouched(loaded.module):
+            return capture_stream(loaded, source, sites, settings, to, limit=limit, label=label, memory=memory, progress=progress)
+    given = _limited(Stimuli.of(stimuli), limit)
     loaded = load(model)
     with untouched(loaded.module):
         session = Session(loaded, given, sites, settings, to)
@@ -111,6 +124,10 @@ def capture(
             to, plan, session.stimuli.table, session.specs, units=session.units, system=label, part=chosen, shards=session.shard_count
         ) as writer:
             return writer.finish() if writer.complete else _fill(writer, session, own, to, progress)
+
+
+def _limited(stimuli: Stimuli, limit: int | None) -> Stimuli:
+    return stimuli if limit is None else stimuli.first(limit)
 
 
 def _fill(writer: StoreWriter, session: Session, own: range, to: str | Path | None, progress: bool | None) -> Store:
@@ -155,6 +172,7 @@ def stream(
     truncation_side: str | None = None,
     generate: int | Mapping[str, Any] | None = None,
     pack: int | Mapping[str, Any] | None = None,
+    limit: int | None = None,
     progress: bool | None = None,
 ) -> dict[str, Any]:
     """Runs a model over stimuli and gives each shard's rows to `consumer`; nothing is kept, so any number of stimuli fits.
@@ -173,10 +191,15 @@ def stream(
         >>> moments = {}
         >>> stream("gpt2", texts, "blocks.*.resid_post", "all", lambda shard: update(moments, shard.values))
     """
-    given = Stimuli.of(stimuli)
     settings = Settings(
         tokens, special, max_length, dtype, batch_tokens, batch_size, shard_stimuli, padding_side, truncation_side, generate, pack
     )
+    source = StimulusStream.of(stimuli)
+    if source is not None:
+        loaded = load(model)
+        with untouched(loaded.module):
+            return read_stream(loaded, source, sites, settings, consumer=consumer, limit=limit, progress=progress)
+    given = _limited(Stimuli.of(stimuli), limit)
     loaded = load(model)
     with untouched(loaded.module):
         session = Session(loaded, given, sites, settings)

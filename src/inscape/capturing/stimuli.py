@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from inscape.capturing.chat import is_conversation, read_conversation
+from inscape.capturing.cursors import cursor_of
 from inscape.capturing.media import file_kind, is_media, is_picture, media_digest, read_image, read_sound
 from inscape.capturing.tables import TABLE_SUFFIXES, Columns, content_column, id_column, kind_of, metadata, read_table, table_columns
 from inscape.errors import StimuliError, nearest
@@ -37,6 +38,7 @@ class Stimuli:
             `{"role": …, "content": …}`; one such list is one stimulus.
         sampling_rate: of sounds given as arrays, in Hz; a column "sampling_rate" may give one per stimulus.
         template: for chats, arguments of the tokenizer's `apply_chat_template`, such as `{"add_generation_prompt": True}`.
+        start: for a piece of something longer, the number of its first stimulus there, from which the default ids count.
 
     Raises:
         StimuliError: nothing usable: no stimuli, an empty text, mixed kinds, a file that is missing, a column that is not there.
@@ -50,6 +52,7 @@ class Stimuli:
         kind: what the stimuli are.
         ids: one per presentation.
         single: one prompt was given and not a list of them, so all of its tokens are of interest.
+        content: the name of the column that holds the stimuli, where they came in one.
         table: one row per stimulus with the user's columns.
     """
 
@@ -62,8 +65,9 @@ class Stimuli:
         kind: str | None = None,
         sampling_rate: int | None = None,
         template: Mapping[str, Any] | None = None,
+        start: int | None = None,
     ) -> None:
-        self.single = _is_single(data)
+        self.single = start is None and _is_single(data)
         columns, values = _read([data] if self.single else data, column)
         if len(values) == 0:
             raise StimuliError("there are no stimuli (the input is empty); give at least one")
@@ -79,10 +83,11 @@ class Stimuli:
             # As text the messages keep their keys whatever other conversations have, and can be read again.
             columns = {**columns, name or "messages": [json.dumps(value, ensure_ascii=False, default=str) for value in values]}
         self.sampling_rate = sampling_rate
+        self.content = name
         self._columns = columns
         self._values: Any = values
         _check_values(values, self.kind)
-        self.ids = _ids(columns, ids, len(values))
+        self.ids = _ids(columns, ids, len(values), start or 0)
         self._index(metadata(columns, len(values)))
 
     @classmethod
@@ -114,6 +119,39 @@ class Stimuli:
 
         values, columns, ids, kind = play(policy, env, episodes, seed, steps, by)
         return cls({"observation": values, **columns}, column="observation", ids=ids, kind=kind)
+
+    @classmethod
+    def stream(
+        cls,
+        data: Any,
+        *,
+        column: str | None = None,
+        ids: str | None = None,
+        kind: str | None = None,
+        sampling_rate: int | None = None,
+        template: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Stimuli that `inscape.capture` reads piece by piece, with what it should know about them; `data` alone is a stream too.
+
+        Args:
+            data: a Hugging Face `IterableDataset`, a `DataLoader`, a torch `Dataset`, a generator, a function that returns an iterator, or
+                anything that can be iterated over and has no length.
+            column: the column that holds the stimulus.
+            ids: the column that holds the ids, each of which comes once; default: "stimulus" or "id", else the number in the stream.
+            kind: one of "text", "tokens", "chat", "image", "sound", "array"; default: judged from the first piece.
+            sampling_rate: of sounds given as arrays, in Hz.
+            template: for chats, arguments of the tokenizer's `apply_chat_template`.
+
+        Raises:
+            StimuliError: the data is taken as a whole.
+
+        Example:
+            >>> texts = Stimuli.stream(dataset, column="document")
+        """
+        from inscape.capturing.streams import StimulusStream
+
+        options: dict[str, Any] = {"kind": kind, "sampling_rate": sampling_rate, "template": template}
+        return StimulusStream(data, column=column, ids=ids, **options)
 
     def __len__(self) -> int:
         return len(self._values)
@@ -152,6 +190,26 @@ class Stimuli:
     def is_content(self, name: str) -> bool:
         """Whether a column is the one that holds the stimuli."""
         return self._columns.get(name) is self._values
+
+    def first(self, count: int) -> Stimuli:
+        """The first `count` of them.
+
+        Raises:
+            StimuliError: there would be none.
+        """
+        if count < 1:
+            raise StimuliError(f"limit={count} leaves no stimulus; give 1 or more")
+        if count >= len(self):
+            return self
+        other = copy.copy(self)
+        other._columns = {name: values[:count] for name, values in self._columns.items()}
+        other._values = (
+            other._columns[str(self.content)] if self.content is not None and self.is_content(self.content) else self._values[:count]
+        )
+        other.ids = self.ids[:count]
+        told = self.presented if self.presented.num_columns else pa.table({"stimulus": pa.array(self.ids, pa.string())})
+        other._index(told.slice(0, count))
+        return other
 
     def part(self, name: str, *, kind: str | None = None) -> Stimuli:
         """Another column of the user's table as stimuli with the same ids, such as the pictures beside the texts."""
@@ -285,6 +343,9 @@ def _read(data: Any, column: str | None) -> tuple[Columns, Any]:
         if not str(data).lower().endswith(TABLE_SUFFIXES):
             raise StimuliError(f"{str(data)!r} is a path of no known kind; expected a file that ends in {', '.join(TABLE_SUFFIXES)}")
         data = read_table(data)
+    cursor = cursor_of(data)
+    if cursor is not None:
+        data = list(cursor.begin())
     columns = table_columns(data)
     if columns is not None:
         if not any(columns.values()):
@@ -333,10 +394,10 @@ def _check_values(values: Any, kind: str) -> None:
                 raise StimuliError(f"there is no {kind} file at {str(value)!r}; every path must exist before a capture starts")
 
 
-def _ids(columns: Columns, ids: Sequence[Any] | str | None, n: int) -> list[str]:
+def _ids(columns: Columns, ids: Sequence[Any] | str | None, n: int, start: int) -> list[str]:
     if ids is None or isinstance(ids, str):
         name = id_column(columns, ids)
-        given: Sequence[Any] = columns[name] if name is not None else range(n)
+        given: Sequence[Any] = columns[name] if name is not None else range(start, start + n)
     else:
         given = ids
     if len(given) != n:

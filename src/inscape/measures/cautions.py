@@ -19,7 +19,8 @@ def truncation(views: Sequence[View]) -> list[str]:
     """A sentence per store whose capture cut tokens away."""
     told: list[str] = []
     for store in {id(view.store): view.store for view in views}.values():
-        read = store.manifest.plan.get("input", {})
+        # A stream counts its tokens piece by piece, and notes the sums at the end.
+        read = {**store.manifest.plan.get("input", {}), **store.manifest.notes.get("read", {})}
         cut = read.get("truncated_tokens", 0)
         if cut:
             told.append(
