@@ -14,6 +14,7 @@ from inscape.models.alike import representatives
 from inscape.models.attention_sites import attends, pattern_of
 from inscape.models.calling import READS
 from inscape.models.dryrun import Record, block_lists, record
+from inscape.models.entries import split_port, state_rows, with_entry
 from inscape.models.examples import form, resized
 from inscape.models.layouts import layout_of
 from inscape.models.names import CANONICAL_BLOCK, is_glob, matches, to_alias, to_canonical
@@ -22,7 +23,7 @@ from inscape.models.structure import Structure
 from inscape.models.towers import Tower, Towers, find_towers
 from inscape.models.values import Layout
 
-_KINDS: dict[str, Kind] = {"text": "tokens", "image": "patches", "audio": "frames"}
+_KINDS: dict[str, Kind] = {"text": "tokens", "image": "patches", "audio": "frames", "multimodal": "tokens"}
 _HOOK_EMBED = "hook_embed"
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _LISTS = (nn.ModuleList, nn.ModuleDict)  # they hold modules and never run
@@ -67,9 +68,9 @@ class Atlas:
         most = 0
         for passes in plans:
             done, problem = self._passes(passes, run)
-            if len(done) > most or most == 0:
+            if len(done) > most or most == 0 or not problem:
                 self.problem = problem
-            if len(done) > most:
+            if len(done) > most or not problem:
                 most, self.record = len(done), done[0]
                 self.form = form(passes[0][1]) if len(done) == len(passes) == 1 else ()
                 for other in done[1:]:
@@ -91,7 +92,8 @@ class Atlas:
     def _passes(self, passes: list[tuple[str, Any]], run: Callable[[Any], Any]) -> tuple[list[Record], str]:
         """The passes that work, and what is wrong with the last one that does not."""
         lists = block_lists(self._root)
-        # Of blocks that are built alike, one is looked into.
+        # Of blocks that are built alike, one at least is looked into.
+        inner = tuple(f"{path}." for path in lists)
         firsts = tuple(f"{path}.{i}." for path in lists for i in sorted(set(representatives(self._root, path))))
         done: list[Record] = []
         problem = ""
@@ -101,7 +103,8 @@ class Atlas:
                     self._root,
                     lambda batch=batch: run(batch),
                     keep=lambda path: path.startswith(firsts) or not _deep(path, lists),
-                    jitter=lambda path: path.startswith(firsts),
+                    jitter=lambda path: path.startswith(inner),
+                    also=lambda path: path.startswith(inner),
                 )
             except Exception as error:  # any model may refuse a made-up input, each in its own way
                 problem = (
@@ -174,9 +177,11 @@ class Atlas:
         if found_named and not index:
             return found_named
         path, colon, port = base.partition(":")
-        if colon and port not in ("in", "out", "pattern"):
+        word, entry = split_port(port)
+        if colon and word not in ("in", "out", "pattern"):
             return []
-        where: Port = "in" if port == "in" else "pattern" if port == "pattern" else "out"
+        port = word if entry is None else port
+        where: Port = "in" if word == "in" else "pattern" if word == "pattern" else "out"
         paths = matches(path, self.paths) if is_glob(path) else [path] if path in self.paths else []
         if path == WHOLE and WHOLE not in self.paths:
             paths = [""]
@@ -195,7 +200,7 @@ class Atlas:
                 found_sites += [self.raw(f"{label}#{k}", p, where, k) for k in range(count)]
             else:
                 found_sites.append(self.raw(label, p, where))
-        return found_sites
+        return [with_entry(site, self._root.get_submodule(site.path), entry) for site in found_sites]
 
     def _named(self, name: str) -> list[Site]:
         """The canonical sites of a name or glob. The main stack also goes by its own name, which the sites then keep."""
@@ -282,7 +287,9 @@ class Atlas:
             rows.append(SiteInfo(name, "", None, "", to_alias(name), reason, available=False))
         if not self.paths:
             site = self.raw(WHOLE, "", "out")
-            rows.append(SiteInfo(WHOLE, "(model)", self.rows(site), site.kind, "", "what the module returns", canonical=False))
+            shape = self.rows(site)
+            rows.append(SiteInfo(WHOLE, "(model)", shape, site.kind, "", "what the module returns", canonical=False))
+            rows += state_rows(WHOLE, "(model)", self._root, None if shape is None else shape[0])
         for path in self.paths:
             if self.record is not None and self._shape(path, "out") is None:
                 continue  # a container, or a part that did not run
@@ -292,7 +299,9 @@ class Atlas:
             if attends(self.record, path):
                 note = f"{note}; attention pattern: {path}:pattern" if note else f"attention pattern: {path}:pattern"
             name = f"{path}:out" if path in self.structure.sites else path  # the canonical name wins, so the module needs another
-            rows.append(SiteInfo(name, path, self.rows(site), site.kind, "", note, canonical=False))
+            shape = self.rows(site)
+            rows.append(SiteInfo(name, path, shape, site.kind, "", note, canonical=False))
+            rows += state_rows(path, path, self._root.get_submodule(path), None if shape is None else shape[0])
         note = f"no shapes: {self.problem}" if self.record is None else f"shapes are for {self.record.example}"
         if self.record is not None and self.problem:
             note += f"; {self.problem}"

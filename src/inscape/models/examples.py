@@ -43,7 +43,8 @@ def examples(module: nn.Module, modality: str, config: Any) -> Iterator[list[Pas
         for passes in zip(*(make() for make in others), strict=False):
             yield [text, *passes]
             words = " with ".join([text[0], *(words for words, _ in passes)])
-            yield [(words, {**text[1], **{key: value for _, batch in passes for key, value in batch.items()}})]
+            others_too = {key: value for _, batch in passes for key, value in batch.items()}
+            yield [(words, {**maker.with_room(text[1]), **others_too})]
     elif modality == "image":
         yield from ([made] for made in maker.images())
     elif modality == "audio":
@@ -128,6 +129,18 @@ class _Maker:
             batch["decoder_input_ids"] = ids[:, :2]
         yield f"token ids of shape {tuple(ids.shape)}", batch
 
+    def with_room(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """With the tokens that stand for an image in front, where the configuration says which and how many."""
+        token = self.setting(("image_token_id", "image_token_index"))
+        count = self.setting(("num_query_tokens", "mm_tokens_per_image", "image_seq_length"))
+        if not isinstance(token, int) or not isinstance(count, int):
+            return batch
+        front = {"input_ids": token, "attention_mask": 1}
+        longer = {
+            name: torch.cat([torch.full((2, count), front[name], device=self.device), batch[name]], 1) for name in front if name in batch
+        }
+        return {**batch, **longer}
+
     def images(self) -> Iterator[Pass]:
         inside = ("vision_config", "encoder", "backbone_config")
         channels = int(self.setting(("num_channels", "in_channels", "in_chans"), inside, 3))
@@ -143,7 +156,7 @@ class _Maker:
             shape = (2 * side * side, channels * depth * patch * patch)
             grid = torch.tensor([[1, side, side]] * 2, device=self.device)
             yield f"random image patches of shape {shape}", {"pixel_values": self.floats(*shape), "image_grid_thw": grid}
-        stated = self.setting(("image_size",), inside)
+        stated = self.setting(("image_size", "input_size"), inside)
         for size in (stated,) if stated is not None else (32, 64, 224):
             height, width = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
             shape = (2, channels, height, width)
@@ -160,7 +173,10 @@ class _Maker:
             if isinstance(spectrogram, int):
                 shapes.insert(0, (2, 1, 4 * spectrogram, spectrogram // 4))
             for shape in shapes:
-                yield f"random sound features of shape {shape}", self.decoded({"input_features": self.floats(*shape)})
+                batch = {"input_features": self.floats(*shape)}
+                if "feature_attention_mask" in self.accepted:
+                    batch["feature_attention_mask"] = torch.ones(2, shape[-1], dtype=torch.long, device=self.device)
+                yield f"random sound features of shape {shape}", self.decoded(batch)
             return
         cut = self.setting(("max_length",), inside)
         shapes = [(2, samples_for(AUDIO_FRAMES, self.config))]

@@ -60,12 +60,13 @@ def find_stacks(root: nn.Module, log: Record | None) -> tuple[list[Stack], str]:
     maps = _grouped([path for path in ranked if path in inside])
     stacks = [Stack(lists, len(lists) > 1, ran=log is None or log.first(f"{lists[0]}.0") is not None) for lists in tokens]
     stacks += [Stack(lists, _numbers(lists[0]), maps=True) for lists in maps]
-    if len(maps) > 1 or sum(stack.staged for stack in stacks) > 1:
-        places = ", ".join(stack.lists[0] for stack in stacks[:4])
+    unseen = [path for path in ranked if log is None and _numbers(path) and _free(path, outside) and attends(root, path)]
+    if len(maps) > 1 or sum(stack.staged for stack in stacks) > 1 or unseen:
+        places = ", ".join([*(stack.lists[0] for stack in stacks), *unseen][:4])
         return [], f"blocks stand in several places ({places}, …), none of which is the main stack"
     if stacks:
         return stacks, ""
-    return [], "no list of equal blocks was found that add to one stream"
+    return [], "no list of equal blocks was found that add to one stream of tokens [b, t, d] or of maps [b, c, h, w]"
 
 
 def _free(path: str, taken: Sequence[str]) -> bool:
@@ -82,7 +83,8 @@ def _keeps_shape(root: nn.Module, path: str, log: Record | None) -> bool:
     """Whether every block of a list takes and gives `[b, t, d]` of one shape; unseen lists count where they hold attention."""
     first = log.first(f"{path}.0") if log is not None else None
     if log is None or first is None:
-        return attends(root, path)
+        runs = not isinstance(root.get_submodule(f"{path}.0"), (nn.ModuleList, nn.ModuleDict)) and not (log is None and _numbers(path))
+        return runs and attends(root, path)
     shape = first.taken_raw
     other = log.resized.get(f"{path}.0")
     if shape is None or len(shape) != 3 or layout_of(root, f"{path}.0", shape, None if other is None else other[0]).channels_first:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from inscape.models.calling import is_dual
 from inscape.models.dryrun import Call, Record, linear_like
@@ -129,13 +130,14 @@ def _named(root: nn.Module, stacks: Sequence[Stack], config: Any, kind: Kind) ->
         return [Tower("", "", "", kind, stacks[0])]
     paths = [_top(stack, stacks) for stack in stacks]
     roles: list[Role] = [_role(path) for path in paths]
-    main = None if is_dual(root) else _main(roles, bool(getattr(config, "is_encoder_decoder", False)))
+    encodes = bool(getattr(config, "is_encoder_decoder", False))
+    main = None if is_dual(root) else _main(roles, encodes)
     found: list[Tower] = []
     used: set[str] = set()
     for i, (stack, path, role) in enumerate(zip(stacks, paths, roles, strict=True)):
         name = role or path.rsplit(".", 1)[-1]
         if i == main:
-            name = "" if role in ("language", "") else name
+            name = name if encodes or role == "encoder" else ""
         elif name in used or (name == "language" and main is not None):
             name = f"{name}.{path.rsplit('.', 1)[-1]}"
         used.add(name)
@@ -319,7 +321,9 @@ def _embedding(log: Record, structure: Structure, tower: Tower) -> None:
     value = result if isinstance(result, Tensor) else getattr(result, "pooler_output", None)
     makers: list[Call] = []
     if isinstance(value, Tensor) and torch.is_floating_point(value):
-        makers = [call for call in log.calls if call.path and call.given is not None and same(call.given, value)]
+        made = [call for call in log.calls if call.path and call.given is not None and call.given.shape == value.shape]
+        makers = [call for call in made if call.given is not None and same(call.given, value)]
+        makers = makers or [call for call in made if call.given is not None and same(normalize(call.given, dim=-1), value)]
     if makers:
         last = max(makers, key=lambda call: call.ended)
         structure.sites[name] = Site(
