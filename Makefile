@@ -79,7 +79,8 @@ api: $(READY)  ## rewrites the snapshot of the public API that a test compares w
 	$(BIN)/python tests/arch/api.py > tests/arch/api.txt
 
 models-page: $(READY)  ## rewrites docs/models.md, the table of model families and sites, from what their tests see
-	$(ONE_THREAD) HF_HUB_OFFLINE=1 $(BIN)/python -m tests.families.page > docs/models.md.new && mv docs/models.md.new docs/models.md
+	$(ONE_THREAD) HF_HUB_OFFLINE=1 $(BIN)/python -m tests.families.page > docs/models.md.new \
+	  && mv docs/models.md.new docs/models.md || { rm -f docs/models.md.new; exit 1; }
 
 bench: $(READY)  ## every benchmark, into benchmarks/results/ (an hour; leave the machine alone)
 	$(BIN)/python -m benchmarks.run --all
