@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 
-from inscape.errors import EditError, InscapeError
+from inscape.errors import EditError, InscapeError, SiteNotFoundError
 from inscape.models.site_tree import WIDTH, Line, canonical_tree, draw, module_tree, plain
 from inscape.models.values import Layout, Pick, get, locate, put
 
@@ -73,8 +74,23 @@ class Site:
         """
         if self.port == "pattern":
             return value
-        found = value if isinstance(value, Tensor) and self.pick is None else get(value, self._pick(value))
+        found = value if isinstance(value, Tensor) and self.pick is None else self._entry(value)
         return self.layout.read(found if self.grid is None else self._unfolded(found, grid))
+
+    def _entry(self, value: Any) -> Any:
+        pick = self._pick(value)
+        try:
+            found = get(value, pick)
+        except (IndexError, KeyError, AttributeError, TypeError):
+            found = None
+        if not isinstance(found, Tensor | PackedSequence):
+            way = ".".join(str(key) for key in pick)
+            held = "nothing" if found is None else f"a {type(found).__name__}"
+            raise SiteNotFoundError(
+                f"site {self.name!r}: the {self.port}put of module {self.path!r} is a {type(value).__name__} with {held} at {way!r}; "
+                "expected a tensor"
+            )
+        return found
 
     def _unfolded(self, value: Tensor, grid: tuple[int, int] | None) -> Tensor:
         if grid is None or value.shape[0] != grid[0] * grid[1]:

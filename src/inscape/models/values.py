@@ -77,15 +77,19 @@ class Layout:
         columns: the units `start:stop` of a wider tensor, such as the queries of a fused projection.
         grouped: `(groups, start, stop)`: units are stored group by group (a head, or heads that share a key head), and of each group
             these columns are meant.
+        layers_first: the tensor is `[layers, b, d]`, the states of a recurrent layer; they stand end to end, `[b, layers · d]`.
     """
 
     time_first: bool = False
     channels_first: bool = False
     columns: tuple[int, int] | None = None
     grouped: tuple[int, int, int] | None = None
+    layers_first: bool = False
 
     def read(self, value: Tensor | PackedSequence) -> Tensor:
         """The rows of a module's tensor; a view where that is possible."""
+        if self.layers_first and isinstance(value, Tensor):
+            return value.transpose(0, 1).flatten(1) if value.ndim == 3 else value
         if isinstance(value, PackedSequence):
             tensor, _ = pad_packed_sequence(value, batch_first=True)
         else:
@@ -103,6 +107,8 @@ class Layout:
 
     def write(self, value: Tensor | PackedSequence, new: Tensor) -> Any:
         """`value` with its rows replaced by `new`, in the module's own layout; `value` itself is not changed."""
+        if self.layers_first and isinstance(value, Tensor) and value.ndim == 3:
+            return new.unflatten(1, (value.shape[0], -1)).transpose(0, 1)
         if isinstance(value, PackedSequence):
             _, lengths = pad_packed_sequence(value, batch_first=True)
             packed = pack_padded_sequence(new, lengths, batch_first=True, enforce_sorted=False)
