@@ -71,7 +71,7 @@ class ChatReader:
                     self.offsets.append(offsets[kept])
                 yield Piece(full[kept], np.isin(full[kept], self.known), len(full))
         if self.reason is not None:
-            warnings.warn(f"rows carry no role, message or assistant mark: {self.reason}", InscapeWarning, stacklevel=4)
+            warnings.warn(f"rows carry no role, message or assistant mark: {self.reason}", InscapeWarning, stacklevel=7)
 
     @property
     def marks(self) -> dict[str, np.ndarray]:

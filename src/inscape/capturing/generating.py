@@ -10,19 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor
 
 from inscape.capturing.batches import Limits, batches
 from inscape.capturing.budget import make_room, out_of_memory
 from inscape.capturing.feeds import Feed, TextFeed
+from inscape.capturing.feeds.text import tokenizer_of
+from inscape.capturing.joining import joined, of_prompts
 from inscape.capturing.journal import Journal, columns, open_journal, stored
 from inscape.capturing.padding import FULL, HALF
 from inscape.capturing.probe import move
 from inscape.capturing.provenance import environment_facts, model_facts
 from inscape.capturing.stimuli import Stimuli
-from inscape.capturing.tokens import Encoded, known_limit, special_ids
+from inscape.capturing.tokens import known_limit
 from inscape.errors import MemoryBudgetError, StimuliError
 from inscape.models import Model
 
@@ -126,25 +127,11 @@ def continued(
         with open_journal(folder, {**facts, "environment": environment_facts(model)}) as journal:
             _run(model, feed, generation, limits, journal)
             ids = [journal.done[where] for where in range(len(stimuli))]
-    tokenizer = model.tokenizer
+    tokenizer = tokenizer_of(model)
     texts = None if tokenizer is None else [tokenizer.decode(row.tolist(), skip_special_tokens=True) for row in ids]
     told = {**facts["generate"], "generated_tokens": sum(map(len, ids)), "ended": sum(len(row) < generation.tokens for row in ids)}
-    longer = _joined(encoded, ids, tokenizer, _ends(model, generation), told)
-    return stimuli.with_columns(columns(ids, texts)), replace(feed, encoded=longer, rows_of=_of_prompts(feed.rows_of, encoded.lengths))
-
-
-def _of_prompts(rows_of: Any, lengths: np.ndarray) -> Any:
-    """The user's columns of one value per token, which generated tokens have none of."""
-    if rows_of is None:
-        return None
-
-    def found(members: np.ndarray, positions: np.ndarray) -> dict[str, pa.Array]:
-        given = positions < lengths[members]
-        values = rows_of(members, np.where(given, positions, 0))
-        kept = pa.array(np.arange(len(given)), mask=~given)  # taking no row gives no value
-        return {name: column.take(kept) for name, column in values.items()}
-
-    return found
+    longer = joined(encoded, ids, tokenizer, _ends(model, generation), told)
+    return stimuli.with_columns(columns(ids, texts)), replace(feed, encoded=longer, rows_of=of_prompts(feed.rows_of, encoded.lengths))
 
 
 def _check(model: Model, stimuli: Stimuli, feed: Feed, generation: Generation) -> TextFeed:
@@ -162,7 +149,7 @@ def _check(model: Model, stimuli: Stimuli, feed: Feed, generation: Generation) -
     if not able or model.forward is not None:
         lacks = "is called by a forward of your own" if model.forward is not None else "has no head that generates"
         raise StimuliError(f"{asked} continues texts, and {model.name} ({type(module).__name__}) {lacks}; load a causal language model")
-    limit = known_limit(model.tokenizer, model.config)
+    limit = known_limit(tokenizer_of(model), model.config)
     longest = int(feed.encoded.lengths.argmax())
     if limit is not None and feed.encoded.lengths[longest] + generation.tokens > limit:
         raise StimuliError(
@@ -256,55 +243,3 @@ def _continue(model: Model, feed: TextFeed, generation: Generation, members: np.
         over = np.flatnonzero(np.isin(row, ends))
         found.append(row[: over[0] + 1] if len(over) else row)
     return found
-
-
-def _joined(encoded: Encoded, ids: list[np.ndarray], tokenizer: Any, ends: list[int], told: Mapping[str, Any]) -> Encoded:
-    """Prompts and continuations end to end, with the mark of what was generated."""
-    known = np.union1d(special_ids(tokenizer), np.asarray(ends, np.int32))
-    new = np.fromiter(map(len, ids), np.int64, len(ids))
-    offsets = encoded.offsets + np.concatenate([[0], np.cumsum(new)])
-    total = int(offsets[-1])
-    generated = np.ones(total, bool)
-    starts = offsets[:-1]
-    old = np.arange(len(encoded.ids)) + np.repeat(starts - encoded.offsets[:-1], encoded.lengths)
-    generated[old] = False
-
-    def spread(values: np.ndarray, fill: Any) -> np.ndarray:
-        wide = np.full((total, *values.shape[1:]), fill, values.dtype)
-        wide[old] = values
-        return wide
-
-    joined = spread(encoded.ids, 0)
-    joined[generated] = np.concatenate(ids)
-    special = spread(encoded.special, False)
-    special[generated] = np.isin(joined[generated], known)
-    marks, roles = {name: spread(values, 0) for name, values in encoded.marks.items()}, encoded.roles
-    if "role" in marks:
-        roles = roles if "assistant" in roles else (*roles, "assistant")
-        marks["role"][generated], marks["assistant"][generated] = roles.index("assistant"), True
-        # The answer is a message of its own; a message that goes on keeps its number.
-        answers = np.array([_answer(encoded, where) for where in range(len(ids))], np.int32)
-        marks["message"][generated] = np.repeat(answers, new)
-    marks["generated"] = generated
-    locate = encoded.locate
-    return replace(
-        encoded,
-        ids=joined,
-        special=special,
-        offsets=offsets,
-        marks=marks,
-        roles=roles,
-        locate=None if locate is None else lambda: spread(locate(), 0),
-        record={
-            **encoded.record,
-            "tokens": total,
-            "special_tokens": int(special.sum()),
-            "generate": dict(told),
-        },
-    )
-
-
-def _answer(encoded: Encoded, where: int) -> int:
-    """The number of the message that the generated tokens are."""
-    assert encoded.chat is not None
-    return encoded.chat.counts[where] - bool(encoded.chat.template.options.get("continue_final_message"))

@@ -181,7 +181,7 @@ def encode(
         warnings.warn(
             f"{cut} of {len(stimuli)} stimuli were cut at max_length={maximum}: {dropped} of {offsets[-1] + dropped} tokens are not read",
             InscapeWarning,
-            stacklevel=3,
+            stacklevel=6,  # where the capture was asked for
         )
     joined = np.concatenate(ids)
     record = {
