@@ -13,31 +13,30 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from inscape.capturing.batches import Limits, batches, shard_size, shards
+from inscape.capturing.batches import Limits, shard_size, shards
 from inscape.capturing.boundaries import settle
-from inscape.capturing.budget import Halvings, make_room, out_of_memory
+from inscape.capturing.budget import Halvings, make_room
 from inscape.capturing.collect import Collector, Output
 from inscape.capturing.feeds import Feed, TextFeed, feed_for
 from inscape.capturing.fidelity import fidelity_note, measure_drift
+from inscape.capturing.fitting import fill_shard, fitting_probe
 from inscape.capturing.generating import Generation, asks_for_answer, continued
 from inscape.capturing.guard import PrecisionGuard, Unsound, read_dtype
 from inscape.capturing.packing import Pack, PackedFeed, packed_feed
 from inscape.capturing.padding import WHY, padding_stays_out
 from inscape.capturing.positions import PositionRule
 from inscape.capturing.probe import (
-    Wanted,
     check_texts,
     count_rows,
     digest_of_picks,
     find_prefix,
     move,
     plan_outputs,
-    run_probe,
     wanted_sites,
 )
 from inscape.capturing.provenance import environment_facts, model_facts, site_facts, unit_tables
 from inscape.capturing.stimuli import Stimuli
-from inscape.errors import MemoryBudgetError, StimuliError
+from inscape.errors import StimuliError
 from inscape.models import Model, Site
 from inscape.models.placement import is_dispatched
 from inscape.store.manifest import SiteSpec
@@ -100,9 +99,10 @@ class Session:
             truncation_side=settings.truncation_side,
             whole=pack is not None and pack.across and settings.max_length is None,
         )
+        usual = self.feed.limits.on(self._device.type)
         self.limits = Limits(
-            self.feed.limits.tokens if settings.batch_tokens is None else settings.batch_tokens,
-            self.feed.limits.size if settings.batch_size is None else settings.batch_size,
+            usual.tokens if settings.batch_tokens is None else settings.batch_tokens,
+            usual.size if settings.batch_size is None else settings.batch_size,
         )
         if generation is not None:
             stimuli, self.feed = continued(model, stimuli, self.feed, generation, limits=self.limits, to=to)
@@ -130,7 +130,9 @@ class Session:
         if reducers:
             neediest = max(reducers, key=lambda r: r.minimum)
             check_texts(streams, self._whole, neediest.minimum, neediest.name)
-        probed = self._probe(wanted)
+        probed, fits = fitting_probe(model, self.feed, wanted, trunk_only=self.trunk_only)
+        if not fits:
+            self._tight = Limits(self.limits.tokens, 1)
         find_prefix(model, self.feed, wanted, probed, probe)
         if isinstance(self.feed, TextFeed) and self.feed.pads and self._tight is None:
             read = list({w.site.name: w.site for w in wanted}.values())
@@ -152,7 +154,7 @@ class Session:
         self.bytes = sum(count * o.spec.d * o.spec.torch_dtype.itemsize for count, o in zip(per, self.outputs, strict=True))
         if settings.shard_stimuli is not None and settings.shard_stimuli < 1:
             raise StimuliError(f"shard_stimuli={settings.shard_stimuli} leaves no shard; give 1 or more")
-        self.shard_stimuli = settings.shard_stimuli or shard_size(len(stimuli), wide / len(stimuli))
+        self.shard_stimuli = settings.shard_stimuli or shard_size(len(stimuli), wide / len(stimuli), self._device.type)
         if self._auto:
             self._decide_dtypes()
 
@@ -238,25 +240,6 @@ class Session:
         self._guard.check(output.name, rows, stored)
         return rows.to(stored)
 
-    def _probe(self, wanted: list[Wanted]) -> dict[str, Tensor]:
-        """Two stimuli together, or one by one where memory is too small for two; batches then hold one each."""
-        try:
-            return run_probe(self.model, self.feed, wanted, trunk_only=self.trunk_only)
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
-                raise
-        make_room(self._device)
-        self._tight = Limits(self.limits.tokens, 1)
-        try:
-            return run_probe(self.model, self.feed, wanted, trunk_only=self.trunk_only, together=False)
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
-                raise
-            raise MemoryBudgetError(
-                f"not even one stimulus fits into memory ({error}); use a smaller dtype, another device, or device_map= to place parts of "
-                "the model elsewhere"
-            ) from error
-
     def _forward(self, members: np.ndarray) -> None:
         batch = self.feed.collate(members)
         self.collector.begin(batch)
@@ -264,32 +247,29 @@ class Session:
         self.collector.end()
 
     def _fill(self, index: int, start: int, stop: int, limits: Limits, on_halving: Callable[[list[dict[str, int]]], None] | None) -> Limits:
-        """Runs all batches of a shard; too little memory starts the shard again with halved batches."""
-        lengths, groups = self.feed.load(start, stop)
-        while True:
-            self.collector.clear()
-            members = np.zeros(1, np.int64)
-            try:
-                # Once a shard: entering the mode costs as much as a hook, and no_grad alone leaves autograd's bookkeeping on.
-                with self._mode():
-                    for members in batches(lengths, groups, limits):
-                        self._forward(members + start)
-                return limits
-            except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error):
-                    raise
-                count, longest = len(members), int(lengths[members].max())
-                if count == 1:
-                    name = self.stimuli.ids[self.feed.whose(start + int(members[0]))]
-                    raise MemoryBudgetError(
-                        f"stimulus {name!r} alone (length {longest}) does not fit into memory: {error}. Shorten it with "
-                        "max_length=..., or use a smaller dtype or another device"
-                    ) from error
-                limits = limits.halved(count, longest)
+        """Runs all batches of a shard, smaller ones where memory is short."""
+
+        def halved(smaller: Limits) -> None:
             make_room(self._device)
-            self.halvings.add(index, limits)
+            self.halvings.add(index, smaller)
             if on_halving is not None:
                 on_halving(self.halvings.records)
+
+        def name(place: int) -> str:
+            return self.stimuli.ids[self.feed.whose(start + place)]
+
+        lengths, groups = self.feed.load(start, stop)
+        # Once a shard: entering the mode costs as much as a hook, and no_grad alone leaves autograd's bookkeeping on.
+        with self._mode():
+            return fill_shard(
+                lambda places: self._forward(places + start),
+                lengths,
+                groups,
+                limits,
+                begin=self.collector.clear,
+                halved=halved,
+                name=name,
+            )
 
     def _decide_dtypes(self) -> None:
         """dtype="auto": half precision where the first shard allows it, else the activation's own; the shard is kept for the run."""
