@@ -97,9 +97,22 @@ def arguments(measure: Measure, data: list[Any]) -> list[Any]:
     return [X] + ([Y] if measure.arity == 2 else []) + ([labels] if measure.labeled and measure.arity == 1 else [])
 
 
+def presented(side: Any) -> Any:
+    """Rows as presentations [m, 4, d] of stimuli: four rows each, or few rows four times with some noise."""
+    if side.ndim == 3:
+        return side
+    side = side[:, :6]  # a search over rotations takes its time
+    if len(side) >= 16:
+        return side[: len(side) // 4 * 4].reshape(len(side) // 4, 4, side.shape[1])
+    noise = np.random.default_rng(0).standard_normal((len(side), 4, side.shape[1]))
+    return side[:, None] + 0.1 * noise
+
+
 def in_one_space(measure: Measure, data: list[Any]) -> list[Any]:
-    """The data, its sides cut to one width for measures that may need rows of one space."""
+    """The data, its sides cut to one width for measures that may need rows of one space, or made presentations."""
     X, Y, labels = data
+    if measure.repeated:
+        return [presented(X), presented(Y), labels]
     if measure.arity == 2 and not measure.facts.paired:
         X, Y = (side[:, : min(X.shape[1], Y.shape[1])] for side in (X, Y))
     return [X, Y, labels]
@@ -119,18 +132,18 @@ def number(measure: Measure, data: list[Any]) -> float:
 
 
 def transformed(name: str, data: list[Any], side: int) -> list[Any]:
-    """The data with one side (0 for X, 1 for Y) transformed; `row_order` moves everything."""
+    """The data with one side (0 for X, 1 for Y) transformed; `row_order` moves everything, stimuli with all their presentations."""
     rng = np.random.default_rng(42)
     X = data[side]
-    n, d = X.shape
+    n, d = len(X), X.shape[-1]
     if name == "row_order":
         order = rng.permutation(n)
-        return [part[order] for part in data]
+        return [part[order] if len(part) == n else part for part in data]
     image = {
         "translation": lambda: X + 2 * rng.standard_normal(d),
         "rotation": lambda: X @ np.linalg.qr(rng.standard_normal((d, d)))[0],
         "scale": lambda: 3.7 * X,
-        "permutation": lambda: X[:, rng.permutation(d)],
+        "permutation": lambda: X[..., rng.permutation(d)],
         "linear": lambda: X @ (np.linalg.qr(rng.standard_normal((d, d)))[0] * np.geomspace(0.2, 5, d)) @ _rotation(rng, d),
         "unit_scale": lambda: X * np.exp(rng.uniform(-1.5, 1.5, d)),
     }[name]()
@@ -177,7 +190,7 @@ def test_large_offset_costs_no_digits(measure: Measure) -> None:
 @pytest.mark.parametrize("kind", INPUTS)
 def test_range_holds(measure: Measure, kind: str) -> None:
     data = INPUTS[kind]()
-    low, high = measure.facts.limits(*data[0].shape)
+    low, high = measure.facts.limits(*data[0].shape[:2])
     try:
         value = evaluated(measure, data)
     except InscapeError:

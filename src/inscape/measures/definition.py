@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from inscape.arrays import as_rows
+from inscape.arrays import as_rows, as_tensor
 from inscape.errors import DegenerateInputError, InscapeError, StoreMismatchError, TooFewStimuliError, nearest
 from inscape.measures.facts import Facts, sections
 from inscape.results import Curve
@@ -99,6 +100,11 @@ class Measure:
     def labeled(self) -> bool:
         """Whether the measure needs a label per row."""
         return any(cls.labeled for cls, _ in self._injected.values())
+
+    @property
+    def repeated(self) -> bool:
+        """Whether the measure needs several presentations of every stimulus."""
+        return any(getattr(cls, "repeated", False) for cls, _ in self._injected.values())
 
     @property
     def label(self) -> str:
@@ -236,6 +242,8 @@ class Measure:
             if not hasattr(first, "column"):
                 raise TypeError(f"labels={labels!r} names a column, but X is {type(first).__name__}, not a view; pass one label per row")
             labels = first.column(labels)
+        if self.repeated:
+            return [presentations(data) for data in (first, other) if data is not None], None
         try:
             rows = [as_rows(data, name) for data, name in ((first, "X"), (other, "Y")) if data is not None]
         except InscapeError as error:
@@ -288,6 +296,22 @@ def check_varies(rows: Tensor, name: str = "X") -> None:
         raise DegenerateInputError(
             f"{name} has {rows.shape[0]} equal rows (shape {tuple(rows.shape)}): a constant site says nothing about the stimuli"
         )
+
+
+def presentations(data: Any) -> Tensor:
+    """Repeats [m, r, d] of a view with as many presentations of every stimulus (stimuli in order of their ids); an array as it is.
+
+    Raises:
+        StoreMismatchError: stimuli were presented different numbers of times.
+    """
+    if not hasattr(data, "row_set"):
+        return as_tensor(data)
+    names, where, counts = np.unique(data.ids.astype(str), return_inverse=True, return_counts=True)
+    if len(set(counts.tolist())) != 1:
+        raise StoreMismatchError(
+            f"{data.system}/{data.site}: stimuli were presented {counts.min()} to {counts.max()} times; select equally many of each"
+        )
+    return data.gather(np.argsort(where, kind="stable")).unflatten(0, (len(names), int(counts[0])))
 
 
 def _signature(fn: Callable[..., Any]) -> tuple[dict[str, tuple[type[Summary], Need]], dict[str, Any]]:

@@ -12,6 +12,7 @@ from inscape.measures.definition import Measure
 from inscape.measures.inputs import Measures, as_measures, as_views
 from inscape.measures.one_system import Row, measure_sites, plan_sites
 from inscape.measures.pairs import Pairs, compare_matched, failed_row, finish, match, plan_pairs, wanted_pairs
+from inscape.measures.repeated import compare_repeated
 from inscape.measures.straight import measure_model
 from inscape.measures.uncertainty import Uncertainty, warn_once
 from inscape.measures.unpaired import compare_unpaired
@@ -184,6 +185,8 @@ def compare(
     wanted = wanted_pairs(left, right, pairs, same=same)
     loose, chosen = [one for one in chosen if not one.facts.paired], [one for one in chosen if one.facts.paired]
     unpaired = compare_unpaired(left, right, wanted, loose, uncertainty, groups) if loose else []
+    noisy, chosen = [one for one in chosen if one.repeated], [one for one in chosen if not one.repeated]
+    repeated = compare_repeated(left, right, wanted, noisy, uncertainty) if noisy else []
     if not chosen:
         wanted = []
     found, refused = match(left, right, wanted, same=same, repeats=None if repeats == "mean" else repeats, on=on, sample=sample, seed=seed)
@@ -195,9 +198,9 @@ def compare(
             raise TooFewStimuliError(f"{left[0].system} and {right[0].system} share {matched.n} rows; a comparison needs at least 2")
         plan, route = plan_pairs(matched, chosen, uncertainty, budget, groups)
         scored += compare_matched(matched, chosen, plan, route, groups=groups, uncertainty=uncertainty)
-    rows = [*finish(scored, chosen, uncertainty), *unpaired]
+    rows = [*finish(scored, chosen, uncertainty), *finish(repeated, noisy, uncertainty), *unpaired]
     rows += [failed_row(left[i], right[j], one, error) for (i, j), error in refused for one in chosen]
-    chosen = [*chosen, *loose]
+    chosen = [*chosen, *noisy, *loose]
     warn_once(rows)
     settings = {"verb": "compare", "measures": [one.label for one in chosen], "memory": budget, **uncertainty.settings()}
     settings |= {
