@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
+# What numbers a block, or does not change what it runs.
+_NUMBERS = ("idx", "index", "number", "layer_id", "training")
+
 
 def _signature(block: nn.Module) -> tuple[object, ...]:
     """Parts, their classes, the shapes of their parameters, and the switches that a block may differ in (attention type, norm first, …)."""
@@ -13,7 +16,7 @@ def _signature(block: nn.Module) -> tuple[object, ...]:
         switches = tuple(
             (name, value)
             for name, value in sorted(vars(part).items())
-            if isinstance(value, (bool, str)) and not name.startswith("_") and name != "training"
+            if isinstance(value, (bool, str, int, float)) and not name.startswith("_") and not any(word in name for word in _NUMBERS)
         )
         parts.append((path, type(part), shapes, switches))
     return tuple(parts)

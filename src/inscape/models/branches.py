@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from inscape.models.dryrun import Call, Record
+from inscape.models.dryrun import Call, Record, linear_like
 from inscape.models.values import same
 
 Role = Literal["attention", "mixer", "mlp", "several"]
@@ -196,8 +196,12 @@ class Block:
         begin, end = branch.after, branch.part.ended
         modules = [self.module(part) for part in self.scope(branch)]
         recurs = any(_recurs(module) for module in modules)
-        if any(begin <= event.at <= end and event.inside.startswith(self.call.path) for event in self.log.attended):
-            return "several" if recurs else "attention"
+        events = [event.at for event in self.log.attended if begin <= event.at <= end and event.inside.startswith(self.call.path)]
+        if events:
+            # What attention gives goes through its output matrix alone; more than that is another branch's work.
+            late = [p for p in self.scope(branch) if p.began > events[-1] and p.ended <= end and linear_like(self.module(p))]
+            outer = [p for p in late if not any(p.path.startswith(other.path + ".") for other in late)]
+            return "several" if recurs or len(outer) > 1 else "attention"
         if recurs:
             return "mixer"
         if any("att" in type(module).__name__.lower() for module in modules):

@@ -17,6 +17,10 @@ from inscape.models.values import get, locate
 Shape = tuple[int, ...]
 
 
+# What a dry run keeps of blocks beyond those that it must look into.
+SPARE_BYTES = 2**28
+
+
 @dataclass
 class Call:
     """One run of one module inside the dry run.
@@ -100,19 +104,36 @@ def linear_like(module: nn.Module) -> bool:
     return hasattr(module, "in_features") and ((isinstance(weight, Tensor) and weight.ndim == 2) or callable(weight))
 
 
-def record(root: nn.Module, run: Callable[[], Any], keep: Callable[[str], bool], jitter: Callable[[str], bool]) -> Record:
+def record(
+    root: nn.Module,
+    run: Callable[[], Any],
+    keep: Callable[[str], bool],
+    jitter: Callable[[str], bool],
+    also: Callable[[str], bool] = lambda path: False,
+) -> Record:
     """Runs the model once and records it.
 
     Args:
         root: the model.
         run: calls it on the example.
         keep: paths whose tensors are kept, not only their shapes.
+        also: further paths whose tensors are kept, in the order in which they run, as long as they take no more than `SPARE_BYTES`.
         jitter: paths of affine maps whose output gets fixed noise, so that a zero-initialized branch still shows.
     """
     log = Record()
     open_calls: list[Call] = []
     clock = iter(range(10**9))
     generator = torch.Generator().manual_seed(0)
+    spare = SPARE_BYTES
+
+    def kept(path: str, size: int = 0) -> bool:
+        nonlocal spare
+        if keep(path):
+            return True
+        if spare <= 0 or not also(path):
+            return False
+        spare -= size
+        return True
 
     def note(tensor: Any, path: str) -> tuple[Tensor | None, tuple[int, ...] | None]:
         pick = locate(tensor)
@@ -121,7 +142,7 @@ def record(root: nn.Module, run: Callable[[], Any], keep: Callable[[str], bool],
         found = get(tensor, pick)
         if not isinstance(found, Tensor):  # a packed sequence
             found = found.data
-        return (found.detach().clone() if keep(path) else None), tuple(found.shape)
+        return (found.detach().clone() if kept(path, found.nbytes) else None), tuple(found.shape)
 
     def before(path: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
@@ -156,7 +177,7 @@ def record(root: nn.Module, run: Callable[[], Any], keep: Callable[[str], bool],
             stack.callback(module.register_forward_pre_hook(before(path), with_kwargs=True).remove)
             stack.callback(module.register_forward_hook(after(path, module)).remove)
         watch = Watch(values=False, where=lambda: (tuple(call.path for call in open_calls), next(clock)))
-        operands = Operands(lambda: (open_calls[-1].path if open_calls else "", next(clock)), keep)
+        operands = Operands(lambda: (open_calls[-1].path if open_calls else "", next(clock)), kept)
         try:
             if any(getattr(module, "_compiled_call_impl", None) is not None for module in root.modules()):
                 log.unwatched = "a part of the model is compiled in place, so attention may run outside Python"

@@ -101,10 +101,18 @@ def _places(block: Block, branches: Sequence[Branch], *, one_after_another: bool
             return ["mlp" if role == "mlp" else "attn" if role == "attention" else "mixer" for role in roles]
         return []
     if len(roles) == 2 and roles[1] != "attention":
+        if roles[0] == "mlp" and not _may_mix(block, branches[0], branches[1]):
+            return []
         return ["attn" if attends else "mixer", "mlp"]  # the first of two is the one that mixes positions, whatever it is called
     if len(roles) == 3 and roles[:2] == ["attention", "attention"] and attends == 2:
         return ["attn", "cross_attn", "mlp"]
     return []
+
+
+def _may_mix(block: Block, first: Branch, second: Branch) -> bool:
+    """Whether a branch of no known kind can be what mixes positions: not a lone layer, and not the like of the other branch."""
+    simple = all(next(block.module(part).children(), None) is None for part in block.scope(first))
+    return not simple and block.worker(first) != block.worker(second)
 
 
 def _branch(inside: Inside, block: Block, name: str, branch: Branch) -> None:

@@ -44,7 +44,7 @@ class _Run:
     Attributes:
         call: as it was recorded.
         nth: which run of its module it is, where there are several.
-        twin: number of the block from which the names inside are taken.
+        twin: number of a block that is built like it, from which the names inside are taken where it was not looked into itself.
     """
 
     call: Call
@@ -83,12 +83,13 @@ def analyze(root: nn.Module, blocks: str, log: Record, config: Any, kind: Kind) 
     counted = _numbering(log)
     known: dict[int, tuple[Block, Inside]] = {}
     for i, run in enumerate(runs):
-        if run.twin not in known:
-            block = Block(root, log, runs[run.twin].call)
-            known[run.twin] = block, inside_of(block, config, layout.time_first)
-        block, inside = known[run.twin]
-        if i != run.twin and not _alike(log, run.call, runs[run.twin].call, [part.path for part, _ in inside.sites.values()]):
-            reason = f"block {i} runs other modules than block {run.twin}, which is built like it"
+        twin = i if _was_kept(log, run.call) else run.twin
+        if twin not in known:
+            block = Block(root, log, runs[twin].call)
+            known[twin] = block, inside_of(block, config, layout.time_first)
+        block, inside = known[twin]
+        if i != twin and not _alike(log, run.call, runs[twin].call, [part.path for part, _ in inside.sites.values()]):
+            reason = f"block {i} runs other modules than block {twin}, which is built like it"
             found.missing.update({f"blocks.{i}.{name}": reason for name in inside.sites})
             continue
         if not inside.sums:
@@ -97,7 +98,7 @@ def analyze(root: nn.Module, blocks: str, log: Record, config: Any, kind: Kind) 
         for name, (part, site) in inside.sites.items():
             path = run.call.path + part.path[len(block.call.path) :]
             grid = run.call.path if site.grid is not None else None
-            merged = Layout(layout.time_first, False, site.layout.columns, site.layout.grouped)
+            merged = Layout(time_first=layout.time_first, columns=site.layout.columns, grouped=site.layout.grouped)
             full, nth = f"blocks.{i}.{name}", counted.get(id(part.call))
             found.sites[full] = replace(site, name=full, path=path, kind=kind, layout=merged, grid=grid, call=nth)
         found.missing.update({f"blocks.{i}.{name}": reason for name, reason in inside.missing.items()})
@@ -157,6 +158,12 @@ def _numbering(log: Record) -> dict[int, int]:
         if log.count[call.path] > 1:
             numbers[id(call)] = seen[call.path] = seen.get(call.path, -1) + 1
     return numbers
+
+
+def _was_kept(log: Record, block: Call) -> bool:
+    """Whether the tensors inside a block were kept."""
+    inside = (c for c in log.calls if c.path.startswith(block.path + ".") and block.began < c.began < block.ended)
+    return all((c.taken is None) == (c.taken_raw is None) and (c.given is None) == (c.given_raw is None) for c in inside)
 
 
 def _alike(log: Record, a: Call, b: Call, paths: list[str]) -> bool:

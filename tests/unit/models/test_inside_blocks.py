@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import inscape as ix
 from inscape.errors import InscapeError, SiteNotFoundError
-from inscape.models import Model, Site
+from inscape.models import Model, Site, dryrun
 from inscape.models.names import in_order
 from inscape.models.values import Layout
 from tests.unit.models.conftest import seeded
@@ -156,23 +156,47 @@ def test_blocks_that_are_built_alike_and_run_otherwise_are_not_taken_for_each_ot
             return super().forward(x) if not self.turn else x + self.down(self.up(self.norm2(x + self.attn(self.norm1(x)))))
 
     model = made(Turned(Attention()), Turned(Attention(), turn=1))
-    assert "attn_out" in read(model, 0)
-    # Same classes, sizes and switches, and yet no stream runs through its norm: what can be said of it is said from its own run.
-    assert set(read(model, 1)) <= {"resid_pre", "resid_post", "q", "k", "v", "z", "attn_out", "resid_mid", "mlp_act", "mlp_out"}
+    assert {"attn_out", "resid_mid", "mlp_out"} <= set(read(model, 0))
+    assert set(read(model, 1)) == {"resid_pre", "resid_post"}
+    assert "the block is not a sum of its input, an attention branch and an MLP branch" in reason(model, "blocks.1.attn_out")
 
 
 class Skipping(Block):
-    """Its second block leaves its own attention out, and runs a part that the first has and leaves out."""
+    """Every block but the first leaves its own attention out."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(Attention())
+        self.index = index
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + (self.attn(self.norm1(x)) if not self.turn else self.norm1(x))
+        x = x + (self.norm1(x) if self.index else self.attn(self.norm1(x)))
         return x + self.down(self.up(self.norm2(x)).relu())
 
 
-def test_a_block_that_leaves_parts_out_says_that_it_runs_others() -> None:
-    model = made(Skipping(Attention()), Skipping(Attention(), turn=1))
+def test_a_block_that_leaves_its_attention_out_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = made(Skipping(0), Skipping(1))
     assert set(read(model, 1)) == {"resid_pre", "resid_post"}
+    assert "the block is not a sum of its input, an attention branch and an MLP branch" in reason(model, "blocks.1.z")
+    # Where a dry run cannot keep what is inside every block, one that is built like it stands for it; not if it runs other parts.
+    monkeypatch.setattr(dryrun, "SPARE_BYTES", 0)
+    model = made(Skipping(0), Skipping(1), Skipping(0))
     assert "block 1 runs other modules than block 0, which is built like it" in reason(model, "blocks.1.z")
+    assert set(read(model, 2)) == {*"qkvz", "resid_pre", "attn_out", "resid_mid", "mlp_act", "mlp_out", "resid_post"}
+
+
+def test_two_branches_of_one_kind_are_not_called_attention_and_mlp() -> None:
+    class Double(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = (nn.Sequential(nn.LayerNorm(16), nn.Linear(16, 16), nn.Tanh()) for _ in range(2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = x + self.first(x)
+            return x + self.second(x)
+
+    model = made(Double(), Double())
+    assert set(read(model, 1)) == {"resid_pre", "resid_post"}
+    assert "is not a sum" in reason(model, "blocks.1.mlp_out")
 
 
 class Apart(Net):

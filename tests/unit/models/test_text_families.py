@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from functools import cache
 from typing import Any
 
 import pytest
@@ -11,11 +12,14 @@ from torch import Tensor, nn
 
 import inscape as ix
 from inscape.models import Model
-from tests.families.catalog import model_of
+from tests.families.catalog import Family
+from tests.families.text import FAMILIES
 from tests.unit.models.conftest import seeded
 
 IDS = {"input_ids": torch.randint(4, 44, (3, 7), generator=torch.Generator().manual_seed(1))}
 TOKENS = {"vocab_size": 44, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+
+BY_NAME: dict[str, Family] = {family.name: family for family in FAMILIES}
 
 LLAMA = ("model.layers.{}.self_attn.o_proj", "model.layers.{}.mlp.down_proj")
 # Family -> the last matrix of attention and that of the MLP; `{}` is the block.
@@ -43,6 +47,11 @@ POST_NORM = {
     "DistilBERT": ("distilbert.transformer.layer.{}", "sa_layer_norm", "output_layer_norm", "attention.out_lin", "ffn.lin2"),
     "OPT (post-norm)": ("model.decoder.layers.{}", "self_attn_layer_norm", "final_layer_norm", "self_attn.out_proj", "fc2"),
 }
+
+
+@cache
+def model_of(name: str) -> Model:
+    return ix.load(seeded(BY_NAME[name].make), name=name)
 
 
 @pytest.fixture(autouse=True)
