@@ -21,6 +21,9 @@ def capture(
     tokens: str = "last",
     special: str = "keep",
     max_length: int | None = None,
+    truncation_side: str | None = None,
+    generate: int | None = None,
+    pack: int | None = None,
     dtype: str | None = None,
     batch_tokens: int | None = None,
     batch_size: int | None = None,
@@ -40,9 +43,12 @@ def capture(
         stimuli: Parquet, CSV, TSV or JSONL table, or a text file with one text a line.
         to: folder of the store.
         sites: names or globs; the residual stream after every block by default.
-        tokens: last, first, mean, all, a position, or a column of the table.
+        tokens: last, first, mean, all, a position, a role of chat messages, generated, or a column of the table.
         special: keep, drop or bos_only: rows of special tokens.
         max_length: most tokens of a text; longer ones are cut and counted.
+        truncation_side: right or left: where texts are cut; the tokenizer's own side by default.
+        generate: tokens that the model first adds to each text, greedily.
+        pack: length of contexts that hold several texts, kept apart.
         dtype: of the stored rows: float32, float16, bfloat16 or auto.
         batch_tokens: most tokens in a batch.
         batch_size: most stimuli in a batch.
@@ -70,6 +76,9 @@ def capture(
         to=to,
         special=special,
         max_length=max_length,
+        truncation_side=truncation_side,
+        generate=generate,
+        pack=pack,
         dtype=dtype,
         batch_tokens=batch_tokens,
         batch_size=batch_size,

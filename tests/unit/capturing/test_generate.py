@@ -345,3 +345,46 @@ def test_columns_of_tokens_are_empty_where_nobody_gave_them(gpt2):
     np.testing.assert_array_equal(view.column("surprise").astype(float), [0.5] * 5 + [np.nan] * 2 + [1.5] + [np.nan] * 2)
     with pytest.raises(StimuliError, match=r"the stimuli give position_ids for each token of the prompt, and nobody gives it"):
         ix.capture(gpt2, {"input_ids": [[4, 5, 6]], "position_ids": [[0, 2, 4]]}, SITES[0], "all", generate=2)
+
+
+def test_a_stream_is_continued_and_packed_piece_by_piece(gpt2):
+    for options in ({"generate": NEW}, {"pack": 24}, {"pack": {"length": 16, "across": True}}):
+        listed = ix.capture(gpt2, PROMPTS, SITES, "all", shard_stimuli=2, **options)
+        streamed = ix.capture(gpt2, lambda: iter(PROMPTS), SITES, "all", shard_stimuli=2, **options)
+        for site in SITES:
+            torch.testing.assert_close(streamed[site].torch(), listed[site].torch(), rtol=0, atol=1e-5)
+            assert streamed[site].position.tolist() == listed[site].position.tolist()
+    assert "generated_ids" not in streamed.stimuli.column_names
+    assert ix.capture(gpt2, lambda: iter(PROMPTS), SITES, "all", generate=NEW).stimuli["generated_ids"].to_pylist() == _generated(
+        ix.capture(gpt2, PROMPTS, SITES, "all", generate=NEW)
+    )
+
+
+@pytest.mark.data
+def test_a_trained_model_without_a_pad_token_goes_on_as_it_does_alone(data_dir):
+    """Trained weights, text merged from bytes, BOS = EOS, no pad: tokens, rows and packed rows."""
+    model = ix.load(data_dir / "models" / "tiny-shakespeare-gpt" / "step1024")
+    assert model.tokenizer.pad_token_id is None
+    prompts = ["First Citizen:", "ROMEO: What light", "Speak, my lord, and tell us of the king that was", "O"]
+    site = "blocks.2.resid_post"
+    view = ix.capture(model, prompts, site, "all", generate=12)[site]
+    packed = ix.capture(model, prompts, site, "all", generate=12, pack=100)[site]
+    states: list[torch.Tensor] = []
+    handle = model.module.transformer.h[2].register_forward_hook(
+        lambda m, args, out: states.append((out if torch.is_tensor(out) else out[0])[0].clone())
+    )
+    for where, prompt in enumerate(prompts):
+        states.clear()
+        made = _alone(model, prompt)
+        rows = torch.from_numpy(view.stimulus == where)
+        assert view.column("token_id")[view.stimulus == where].tolist() == made
+        scale = float(view.torch()[rows].square().mean().sqrt())
+        assert float((view.torch()[rows][:-1] - torch.cat(states)).abs().max()) <= 1e-5 * scale
+        assert float((packed.torch()[rows] - view.torch()[rows]).abs().max()) <= 1e-4 * scale
+    handle.remove()
+
+
+def _alone(model, prompt):
+    ids = model.tokenizer(prompt, return_tensors="pt")
+    made = model.module.generate(**ids, max_new_tokens=12, do_sample=False, pad_token_id=model.tokenizer.eos_token_id)[0].tolist()
+    return made

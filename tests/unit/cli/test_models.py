@@ -105,3 +105,21 @@ def test_capture_refuses_an_unknown_site_with_the_nearest(inscape, folder, ids, 
 def test_capture_refuses_stimuli_that_are_not_there(inscape, folder, tmp_path):
     ran = inscape("capture", folder, "nowhere.txt", "--to", tmp_path / "x")
     assert ran.code == 1 and "nowhere.txt" in ran.err
+
+
+def test_capture_of_what_the_model_adds_and_of_contexts(inscape, folder, ids, tmp_path):
+    from transformers import GPT2LMHeadModel
+
+    site = ("--sites", "blocks.1.resid_post")
+    ran = inscape("capture", folder, ids, *site, "--tokens", "generated", "--generate", "3", "--to", tmp_path / "g")
+    assert ran.code == 0, ran.err
+    store, module = open_store(tmp_path / "g"), GPT2LMHeadModel.from_pretrained(folder).eval()
+    for line, found in zip(ids.read_text().splitlines(), store.stimuli["generated_ids"].to_pylist(), strict=True):
+        prompt = torch.tensor([json.loads(line)["input_ids"]])
+        made = module.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=3, do_sample=False, pad_token_id=0)
+        assert found == made[0, -len(found) :].tolist()
+    for name, more in (("p", ["--pack", "16"]), ("a", [])):
+        ran = inscape("capture", folder, ids, *site, "--tokens", "all", "--to", tmp_path / name, *more)
+        assert ran.code == 0, ran.err
+    packed, plain = (open_store(tmp_path / name)["blocks.1.resid_post"].torch() for name in "pa")
+    torch.testing.assert_close(packed, plain, rtol=0, atol=1e-5)
