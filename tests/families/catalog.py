@@ -39,6 +39,7 @@ class Family:
         load: keyword arguments of `inscape.load`, such as the tokenizer.
         sites: canonical names that must exist.
         lacks: canonical names that must not, each with words of the reason.
+        paths: module paths that are tested as sites are, for what has no canonical name.
         sides: padding sides that must work; () for what is not text.
         tolerance: how far a row from a batch may be from the row alone, as a part of the rms.
         by_hand: runs the module on the first stimulus without inscape, for the comparison with a hand-written hook; texts need none.
@@ -51,6 +52,7 @@ class Family:
     load: Mapping[str, Any] = field(default_factory=dict)
     sites: tuple[str, ...] = ()
     lacks: Mapping[str, str] = field(default_factory=dict)
+    paths: tuple[str, ...] = ()
     sides: tuple[str, ...] = ("right", "left")
     tolerance: float = 1e-4
     by_hand: Callable[[nn.Module], Any] | None = None

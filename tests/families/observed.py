@@ -22,9 +22,16 @@ def canonical(name: str) -> dict[str, SiteInfo]:
 
 @cache
 def readable(name: str) -> tuple[str, ...]:
-    """Canonical sites that a capture can store as rows: those whose activations are one row per position."""
+    """What a capture can store as rows: canonical sites whose activations are one row per position, and the family's paths."""
     model = model_of(name)
-    return tuple(row.name for row in canonical(name).values() if row.available and model.resolve(row.name)[0].port in ("in", "out"))
+    rows = [row.name for row in canonical(name).values() if row.available and model.resolve(row.name)[0].port in ("in", "out")]
+    return (*rows, *families()[name].paths)
+
+
+@cache
+def listed(name: str) -> dict[str, SiteInfo]:
+    """All rows of the family's `model.sites()`."""
+    return {row.name: row for row in model_of(name).sites()}
 
 
 @cache

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from inscape.models.names import CANONICAL_BLOCK
 from inscape.models.sites import SiteInfo
 from tests.families.catalog import families, model_of
-from tests.families.observed import canonical, captured, drift, pattern_gap, readable
+from tests.families.observed import canonical, captured, drift, listed, pattern_gap, readable
 
 HEAD = """# Models and sites
 
@@ -153,6 +153,9 @@ def details(name: str) -> list[str]:
             row = stack.sites[site]
             where = f"`{row.path}`" if row.available else "–"
             rows.append([f"`{row.name}`", where, shape(row), row.note])
+    for path in families()[name].paths:
+        row = listed(name).get(path)
+        rows.append([f"`{path}`", "by its path", "" if row is None else shape(row), "" if row is None else row.note])
     return ["", f"### {name}", "", *table(["site", "taken at", "shape", "note"], rows)]
 
 

@@ -17,9 +17,11 @@ from inscape.errors import StimuliError, nearest
 TABLE_SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl", ".json", ".txt")
 CONTENT_COLUMNS = (
     *("text", "input_ids", "tokens", "messages", "image", "pixel_values", "audio", "sound", "input_values", "input_features"),
-    *("array", "path", "sentence", "prompt"),
+    *("array", "observation", "path", "sentence", "prompt"),
 )
 ID_COLUMNS = ("stimulus", "id")
+# Arrays beyond this length are the stimuli themselves and nothing to look up by.
+_LONG = 8192
 
 Columns = dict[str, list[Any]]
 
@@ -95,10 +97,11 @@ def id_column(columns: Columns, asked: str | None) -> str | None:
 
 
 def metadata(columns: Columns, n: int) -> pa.Table:
-    """The columns that Arrow can hold; pictures and other objects stay out, they are not metadata."""
+    """The columns that Arrow can hold; pictures, long waves and other objects stay out, they are not metadata."""
     kept: dict[str, pa.Array] = {}
     for name, values in columns.items():
-        if any(is_picture(value) or (isinstance(value, np.ndarray) and value.ndim > 1) for value in values):
+        values = [value.detach().cpu().numpy() if hasattr(value, "detach") else value for value in values]
+        if any(is_picture(value) or (isinstance(value, np.ndarray) and (value.ndim > 1 or value.size > _LONG)) for value in values):
             continue
         if any(is_media(value) for value in values):
             files = [media_name(value) if is_media(value) else value for value in values]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from inscape.models.dryrun import guesses
+from inscape.models.noised import noised_images
 from inscape.models.placement import input_device
 from inscape.models.values import children
 from inscape.models.wrappers import core
@@ -52,6 +53,8 @@ def examples(module: nn.Module, modality: str, config: Any) -> Iterator[list[Pas
     elif modality == "text" and "input_ids" in accepted:
         yield from ([made] for made in maker.texts())
     else:
+        for words, batch in noised_images(module, config):
+            yield [(words, {name: maker.placed(value) for name, value in batch.items()})]
         for words, value in guesses(module):
             yield [(words, {"x": maker.placed(value)})]
 

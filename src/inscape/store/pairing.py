@@ -39,13 +39,15 @@ def pair_rows(a: View, b: View, *, repeats: str | None = None, on: str = "all", 
         raise StoreMismatchError(
             f"{a!r} has {a.kind} rows and {b!r} has {b.kind} rows; rows of different kinds do not pair. Capture both with the same tokens="
         )
-    if repeats is None and (a.repeat.any() or b.repeat.any()):
+    # Showings that were selected so that every stimulus has one left need no decision.
+    once = repeats is None and _shown_once(a) and _shown_once(b)
+    if repeats is None and not once:
         counts = " and ".join(f"{view.system}/{view.site} up to {int(view.repeat.max(initial=0)) + 1}" for view in (a, b))
         raise StoreMismatchError(
             f"stimuli are repeated ({counts} times): say repeats='mean' (average them), 'split' (repeat i with repeat i) "
             "or 'all' (every repeat with every other)"
         )
-    key_a, key_b = _keys(a, b, with_repeat=repeats != "all")
+    key_a, key_b = _keys(a, b, with_repeat=repeats != "all" and not once)
     if len(key_a) == len(key_b) and bool((key_a == key_b).all()) and (repeats != "all" or len(np.unique(key_a)) == len(key_a)):
         rows: tuple[Rows, Rows] = (None, None)
     else:
@@ -79,6 +81,13 @@ def _same_rows(a: View, b: View) -> bool:
     if a.store is not b.store or a.row_set != b.row_set or a.n != b.n:
         return False
     return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in INDEX_COLUMNS)
+
+
+def _shown_once(view: View) -> bool:
+    if not view.repeat.any():
+        return True
+    showings = view.stimulus.astype(np.int64) * (1 + int(view.repeat.max())) + view.repeat
+    return len(np.unique(showings)) == len(np.unique(view.stimulus))
 
 
 def _keys(a: View, b: View, *, with_repeat: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -105,12 +105,6 @@ def test_a_module_that_takes_lengths_gets_them():
                 torch.testing.assert_close(store[site].torch()[store[site].stimulus == i], expected[0], rtol=0, atol=1e-6)
 
 
-@pytest.fixture(scope="module")
-def walker():
-    torch.manual_seed(3)
-    return RecurrentPolicy().eval()
-
-
 class Wanders(RecurrentPolicy):
     """Walks to the junction and then turns left, whatever its memory says, so that episodes end."""
 

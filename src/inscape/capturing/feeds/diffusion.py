@@ -15,9 +15,8 @@ from inscape.capturing.feeds.sequence import arguments_beside
 from inscape.capturing.stimuli import Stimuli
 from inscape.errors import StimuliError
 from inscape.models import Model
+from inscape.models.noised import TIMES
 
-# What models call the time that they are told.
-TIMES = ("timestep", "timesteps", "t", "time")
 COLUMN = "timestep"
 SEED = "noise_seed"
 

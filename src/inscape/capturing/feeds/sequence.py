@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ from inscape.capturing.feeds.columns import per_position
 from inscape.capturing.stimuli import Stimuli
 from inscape.errors import StimuliError
 from inscape.models import Model
+from inscape.models.wrappers import core
 
 # What modules call the lengths of padded sequences.
 LENGTHS = ("lengths", "seq_lengths", "sequence_lengths", "input_lengths", "seq_lens")
@@ -30,9 +32,11 @@ class SequenceFeed(ArrayFeed):
 
     Attributes:
         lengths: the argument that takes the lengths; "" for packing.
+        always: that argument has no default, so it is passed where nothing is padded, too.
     """
 
     lengths: str = field(default="")
+    always: bool = False
 
     def load(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         """The steps of each; all may share a batch."""
@@ -46,7 +50,7 @@ class SequenceFeed(ArrayFeed):
         width = int(steps.max())
         even = bool((steps == width).all())
         counts = torch.from_numpy(steps)
-        if even and not self.lengths:
+        if even and not self.always:
             return super().batch(members, rows)
         padded: Any = pad_sequence(rows, batch_first=True)
         if not self.lengths:
@@ -71,7 +75,10 @@ def tensor_feed(model: Model, stimuli: Stimuli, names: list[str]) -> ArrayFeed:
     lengths = next((name for name in LENGTHS if name in names), None)
     bare = isinstance(model.module, nn.RNNBase) and model.forward is None
     if sequence and (bare or lengths):
-        feed: ArrayFeed = SequenceFeed(stimuli, main, prepare, "position", pads=True, beside=beside, lengths=lengths or "")
+        required = (
+            lengths is not None and inspect.signature(core(model.module).forward).parameters[lengths].default is inspect.Parameter.empty
+        )
+        feed: ArrayFeed = SequenceFeed(stimuli, main, prepare, "position", pads=True, beside=beside, lengths=lengths or "", always=required)
     else:
         feed = ArrayFeed(stimuli, main, prepare, "position", beside=beside)
     if sequence:
