@@ -49,6 +49,7 @@ COLUMNS: dict[str, str] = {
 PLOTS: dict[str, str] = {
     "measure": "inscape.plots.curves:layer_curves",
     "compare": "inscape.plots.heatmaps:site_heatmaps",
+    "systems": "inscape.plots.systems:system_map",
     "trajectory": "inscape.plots.trajectories:trajectories",
     "curve": "inscape.plots.dimension:scale_curves",
 }

@@ -14,6 +14,7 @@ from inscape.measures.one_system import Row, measure_sites, plan_sites
 from inscape.measures.pairs import Pairs, compare_matched, failed_row, finish, match, plan_pairs, wanted_pairs
 from inscape.measures.repeated import compare_repeated
 from inscape.measures.straight import measure_model
+from inscape.measures.systems import as_systems, compare_systems
 from inscape.measures.uncertainty import Uncertainty, warn_once
 from inscape.measures.unpaired import compare_unpaired
 from inscape.models import Model
@@ -137,7 +138,8 @@ def compare(
     """Compares the sites of one system with those of another, rows paired by stimulus (and position).
 
     Args:
-        a: a store (or its path), a view, an array [n, d], or a dictionary of arrays.
+        a: a store (or its path), a view, an array [n, d], or a dictionary of arrays. With b=None a list of these, or a dictionary from name
+            to store, is several systems, and all pairs of them are compared, sites of one name with each other.
         b: the same for the second system; the same object compares a system's sites with each other.
         measures: names or measures of a pair.
         pairs: "all" sites with all, "diagonal" (the i-th with the i-th), or a list of (site of a, site of b).
@@ -172,6 +174,15 @@ def compare(
     started = time.perf_counter()
     uncertainty = Uncertainty(interval, level, null, draws, correction, seed)
     chosen = as_measures(measures, arity=2)
+    systems = as_systems(a) if b is None else None
+    if systems is not None:
+        options: dict[str, Any] = {"interval": interval, "groups": groups, "null": null, "draws": draws, "correction": correction}
+        options |= {"level": level, "repeats": repeats, "on": on, "sample": sample, "memory": memory, "seed": seed}
+        if pairs != "all":
+            raise ValueError(f"pairs={pairs!r}: several systems are compared site by site, sites of one name with each other")
+        rows, known = compare_systems(systems, lambda x, y, sites: compare(x, y, chosen, pairs=sites, **options), correction)
+        settings = {"verb": "compare", "result": "systems", "measures": [one.label for one in chosen], **uncertainty.settings()}
+        return Result(rows, settings=settings | {"systems": known, "sample": sample, "seconds": time.perf_counter() - started})
     for name, value, known in (("repeats", repeats, ("mean", "split", "all")), ("on", on, ("all", "intersection"))):
         if value is not None and value not in known:
             raise ValueError(f"{name}={value!r} is none of {known}")
