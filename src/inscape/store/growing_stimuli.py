@@ -76,9 +76,10 @@ class GrowingStimuli:
         for table in _parts(root, manifest, [ID]):
             self._ids = np.sort(np.concatenate([self._ids, _hashes(table[ID])]), kind="stable")
         for table in _parts(root, manifest.with_(shards=manifest.shards[-1:])):
-            self._columns = table.slice(0, 0)
+            self._columns = _named_alike(table.slice(0, 0))
 
     def _with_columns(self, table: pa.Table) -> pa.Table:
+        table = _named_alike(table)
         if self._columns is None:
             return table
         try:
@@ -122,6 +123,24 @@ def _parts(root: Place, manifest: Manifest, columns: list[str] | None = None) ->
             check_file(root / name, entry.files[name], checksum=True)
             table = read_parquet(root / name)
             yield table if columns is None else table.select(columns)
+
+
+def _named_alike(table: pa.Table) -> pa.Table:
+    """The table with the inner fields of lists named as Arrow names them: Parquet has a name of its own, and bytes must not tell
+    whether a run was resumed."""
+    return table.cast(pa.schema([pa.field(field.name, _plain(field.type)) for field in table.schema]))
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_plain(kind.value_type), kind.list_size)
+    if pa.types.is_large_list(kind):
+        return pa.large_list(_plain(kind.value_type))
+    if pa.types.is_list(kind):
+        return pa.list_(_plain(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([pa.field(kind.field(i).name, _plain(kind.field(i).type)) for i in range(kind.num_fields)])
+    return kind
 
 
 def _hashes(ids: pa.ChunkedArray) -> np.ndarray:
