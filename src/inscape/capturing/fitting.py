@@ -38,6 +38,17 @@ def fitting_probe(model: Model, feed: Feed, wanted: list[Wanted], *, trunk_only:
         ) from error
 
 
+def unless_short(model: Model, check: Callable[[], bool]) -> bool | None:
+    """What a check says, or None where two stimuli do not fit into memory together."""
+    try:
+        return check()
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+    make_room(model.device)
+    return None
+
+
 def fill_shard(
     forward: Callable[[np.ndarray], None],
     lengths: np.ndarray,

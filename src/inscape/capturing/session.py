@@ -19,7 +19,7 @@ from inscape.capturing.budget import Halvings, make_room
 from inscape.capturing.collect import Collector, Output
 from inscape.capturing.feeds import Feed, TextFeed, feed_for
 from inscape.capturing.fidelity import fidelity_note, measure_drift
-from inscape.capturing.fitting import fill_shard, fitting_probe
+from inscape.capturing.fitting import fill_shard, fitting_probe, unless_short
 from inscape.capturing.generating import Generation, asks_for_answer, continued
 from inscape.capturing.guard import PrecisionGuard, Unsound, read_dtype
 from inscape.capturing.packing import Pack, PackedFeed, packed_feed
@@ -136,8 +136,12 @@ class Session:
         find_prefix(model, self.feed, wanted, probed, probe)
         if isinstance(self.feed, TextFeed) and self.feed.pads and self._tight is None:
             read = list({w.site.name: w.site for w in wanted}.values())
-            self.feed.pads = padding_stays_out(model, self.feed, read, trunk_only=self.trunk_only)
-            self._why_even = "" if self.feed.pads else WHY
+            texts = self.feed
+            clean = unless_short(model, lambda: padding_stays_out(model, texts, read, trunk_only=self.trunk_only))
+            if clean is None:
+                self._tight = Limits(self.limits.tokens, 1)
+            else:
+                texts.pads, self._why_even = clean, "" if clean else WHY
         if settings.special != "keep" and not any(stream.marks_special for stream in streams):
             raise StimuliError(f"special={settings.special!r} has nothing to leave out: {model.name} has no class token")
         self._auto = settings.dtype == "auto"
