@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.scene_models import save_models
+
 LAYERS, WIDTH = 7, 36
 
 
@@ -42,10 +44,13 @@ def _save(folder: Path, seed: int, texts: list[str]) -> None:
 @pytest.fixture(scope="session")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder, made once; each page works on a copy."""
+    from transformers import AutoTokenizer
+
     folder = tmp_path_factory.mktemp("scene")
     texts = _sentences(64)
     _save(folder / "gpt2", 0, texts)
     _save(folder / "pythia", 1, texts)
+    save_models(folder, AutoTokenizer.from_pretrained(folder / "gpt2"))
     (folder / "sentences.txt").write_text("\n".join(texts) + "\n")
     return folder
 

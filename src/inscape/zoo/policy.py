@@ -123,7 +123,7 @@ class RecurrentPolicy(nn.Module):
 
 
 def train_policy(
-    make: Callable[[], nn.Module] = RecurrentPolicy, env: TMaze | None = None, *, updates: int = 400, seed: int = 0, lr: float = 1e-2
+    make: Callable[[], nn.Module] = RecurrentPolicy, env: TMaze | None = None, *, updates: int = 150, seed: int = 0, lr: float = 1e-2
 ) -> nn.Module:
     """Trains a policy by REINFORCE with a baseline, on one thread and the same for the same seed; seconds.
 

@@ -11,7 +11,7 @@ from torch import nn
 
 import inscape as ix
 from inscape.capturing import Stimuli
-from inscape.errors import StimuliError
+from inscape.errors import SiteNotFoundError, StimuliError
 from inscape.zoo import Policy, RecurrentPolicy, TMaze
 
 LENGTHS = (4, 7, 4, 2, 5)
@@ -91,6 +91,30 @@ def test_every_call_of_a_cell_is_a_site_of_its_own():
                 torch.testing.assert_close(store["cell#0"].torch(), h)
     torch.testing.assert_close(store["cell#4"].torch(), h)
     torch.testing.assert_close(store["cell:out.1#4"].torch(), c)
+
+
+def test_an_entry_that_is_not_there_is_refused_before_the_run():
+    module = nn.GRU(3, 5, batch_first=True)
+    message = "site 'output:out.1.0.2': the output of module '' is a tuple with nothing at '1.0.2'; expected a tensor"
+    with pytest.raises(SiteNotFoundError, match=re.escape(message)):
+        ix.capture(module, _sequences(), "output:out.1.0.2")
+    with pytest.raises(SiteNotFoundError, match="is a tuple with nothing at '2'"):
+        ix.capture(module, _sequences(), "output:out.2")
+
+
+def test_the_last_states_are_listed_and_can_be_written():
+    torch.manual_seed(0)
+    module = nn.LSTM(3, 5, num_layers=2, batch_first=True)
+    rows = {row.name: row for row in ix.load(module).sites()}
+    assert (
+        rows["output:out.1.0"].shape == (2, 10) and rows["output:out.1.1"].note == "last cell state of 2 layers and directions, end to end"
+    )
+    model, x = ix.load(module), torch.randn(4, 6, 3)
+    with torch.no_grad():
+        _, (_, cell) = module(x)
+        with ix.edit(model, "output:out.1.1", ix.edits.scale(3.0)):
+            _, (_, tripled) = module(x)
+    torch.testing.assert_close(tripled, 3 * cell)
 
 
 def test_a_module_that_takes_lengths_gets_them():

@@ -15,6 +15,7 @@ from inscape.capturing.stimuli import Stimuli
 from inscape.capturing.tokens import Encoded, encode
 from inscape.errors import StimuliError
 from inscape.models import Model
+from inscape.models.companions import own_tokenizer
 
 DECODER = "decoder"
 
@@ -58,6 +59,9 @@ def decoder_feed(model: Model, stimuli: Stimuli, names: list[str], reading: Read
     """Adds the decoder's tokens to a source: column "decoder_input_ids" or "target", else the start token alone."""
     if reading.padding_side == "left":
         raise StimuliError(f"padding_side='left' does not suit {model.name}: an encoder counts positions from the left; pad on the right")
+    target = _target(stimuli)
+    if target is not None and target.kind == "text" and tokenizer_of(model) is None:
+        model.tokenizer = own_tokenizer(model)  # a model that hears is loaded without one
     tokenizer, config = tokenizer_of(model), model.config
     pad = pad_id(tokenizer, config)
     if stimuli.has("decoder_input_ids"):
@@ -65,7 +69,6 @@ def decoder_feed(model: Model, stimuli: Stimuli, names: list[str], reading: Read
         note: dict[str, Any] = {"from": "column decoder_input_ids"}
     else:
         start = _start(model)
-        target = _target(stimuli)
         if target is None:
             encoded = _started(None, start, len(stimuli), None)
             note = {"from": "the start token alone"}
