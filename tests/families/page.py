@@ -87,6 +87,7 @@ class Reasons:
 
     def mark(self, text: str) -> str:
         """The sign that leads to the reason."""
+        text = re.sub(r"^'[^']+' ", "the block ", text)  # one reason for every block that has it
         if text not in self.texts:
             self.texts.append(text)
         return f"–[^{self.texts.index(text) + 1}]"
