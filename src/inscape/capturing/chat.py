@@ -166,20 +166,21 @@ class ChatTemplate:
         except StimuliError as error:
             raise Unlocated(f"the template does not take other contents: {error}") from error
         spans, at = dict[int, Span](), 0
-        for scaffold, left, number, right in zip(pieces[0:-1:4], pieces[1::4], pieces[2::4], pieces[3::4], strict=True):
-            index = int(number)
-            content = str(messages[index]["content"])
-            content = content if left else content.lstrip()
-            content = content if right else content.rstrip()
-            start = at + len(scaffold)
+        if not text.startswith(pieces[0]):
+            raise Unlocated("what the template puts at the beginning depends on what the messages say")
+        for scaffold, left, number, right, behind in zip(*(pieces[i::4] for i in range(4)), pieces[4::4], strict=False):
+            index, start = int(number), at + len(scaffold)
             if index in spans:
                 raise Unlocated(f"the template shows message {index} twice")
-            if not text.startswith(scaffold + content, at):
-                raise Unlocated(f"what the template makes of message {index}, or puts before it, depends on what the messages say")
-            at = start + len(content)
+            last = len(spans) == len(pieces) // 4 - 1
+            for shown in _shown(str(messages[index]["content"]), bool(left), bool(right)):
+                rest = text[start + len(shown) :]
+                if text.startswith(shown, start) and (rest == behind if last else rest.startswith(behind)):
+                    at = start + len(shown)
+                    break
+            else:
+                raise Unlocated(f"what the template makes of message {index}, or puts behind it, depends on what the messages say")
             spans[index] = (start, at, index)
-        if text[at:] != pieces[-1]:
-            raise Unlocated("what the template puts at the end depends on what the messages say")
         for i, message in enumerate(messages):
             if message.get("tool_calls"):
                 spans[i] = (*self._turn(messages, i, text, name), i)
@@ -200,6 +201,13 @@ class ChatTemplate:
                 "(it is not prefix-stable)"
             )
         return len(before), len(after)
+
+
+def _shown(content: str, left: bool, right: bool) -> list[str]:
+    """What a template may show of a content: the whole, or what it leaves when it trims white space (or newlines alone) from its ends."""
+    kept = content if left else content.lstrip()
+    kept = kept if right else kept.rstrip()
+    return list(dict.fromkeys([kept, kept.lstrip("\n"), kept.rstrip("\n"), kept.strip("\n")]))
 
 
 def token_span(tokenizer: Any, text: str, ids: Sequence[int], offsets: np.ndarray | None, span: tuple[int, int]) -> slice:

@@ -51,12 +51,7 @@ def joined(encoded: Encoded, ids: list[np.ndarray], tokenizer: Any, ends: list[i
         marks=marks,
         roles=roles,
         locate=None if locate is None else lambda: spread(locate(), 0),
-        record={
-            **encoded.record,
-            "tokens": total,
-            "special_tokens": int(special.sum()),
-            "generate": dict(told),
-        },
+        record={**encoded.record, "generate": dict(told)},  # the counts remain those of the texts
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -227,13 +228,26 @@ def _texts(
             full = len(row)
             if maximum is not None and full > maximum:
                 # Only the tokenizer knows how to cut and still close with its own last token.
-                before, tokenizer.truncation_side = tokenizer.truncation_side, side
-                try:
+                with _cutting(tokenizer, side):
                     short = tokenizer(text, truncation=True, max_length=maximum, **options)
-                finally:
-                    tokenizer.truncation_side = before
                 row, mark = short["input_ids"], short[wanted]
             yield np.asarray(row, np.int32), np.asarray(mark, kind), full
+
+
+@contextmanager
+def _cutting(tokenizer: Any, side: str) -> Generator[None]:
+    """Has a tokenizer cut on a side for a while."""
+    own = getattr(tokenizer, "truncation_side", "right")
+    if own == side:
+        yield
+        return
+    if not hasattr(tokenizer, "truncation_side"):
+        raise StimuliError(f"truncation_side={side!r}: {type(tokenizer).__name__} cuts on the right and cannot be told otherwise")
+    tokenizer.truncation_side = side
+    try:
+        yield
+    finally:
+        tokenizer.truncation_side = own
 
 
 def _characters(stimuli: Stimuli, tokenizer: Any, maximum: int | None, side: str, total: int) -> np.ndarray:

@@ -17,17 +17,8 @@ MOST = 0.5
 
 def truncation(views: Sequence[View]) -> list[str]:
     """A sentence per store whose capture cut tokens away."""
-    told: list[str] = []
-    for store in {id(view.store): view.store for view in views}.values():
-        # A stream counts its tokens piece by piece, and notes the sums at the end.
-        read = {**store.manifest.plan.get("input", {}), **store.manifest.notes.get("read", {})}
-        cut = read.get("truncated_tokens", 0)
-        if cut:
-            told.append(
-                f"{store.system}: {cut} of {cut + read['tokens']} tokens were cut at max_length={read['max_length']} "
-                f"({read['truncated_stimuli']} stimuli); the numbers are of what was read"
-            )
-    return told
+    stores = {id(view.store): view.store for view in views}.values()
+    return [f"{store.system}: {store.manifest.cut}; the numbers are of what was read" for store in stores if store.manifest.cut]
 
 
 def dominant_position(view: View, rows: Tensor) -> str | None:

@@ -91,6 +91,16 @@ class Manifest:
         return self.plan.get("batch_plan")
 
     @property
+    def cut(self) -> str | None:
+        """How many tokens of the texts were cut away, in words; None where none were."""
+        # A stream counts its tokens piece by piece, and notes the sums at the end.
+        read = {**self.plan.get("input", {}), **self.notes.get("read", {})}
+        cut = read.get("truncated_tokens", 0)
+        if not cut:
+            return None
+        return f"{cut} of {cut + read['tokens']} tokens were cut at max_length={read['max_length']} ({read['truncated_stimuli']} stimuli)"
+
+    @property
     def growing(self) -> bool:
         """Whether the stimuli come with the shards, as those of a stream do."""
         return bool(self.stimuli.get("by_shard"))

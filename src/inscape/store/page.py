@@ -116,7 +116,8 @@ def store_page(store: Any) -> str:
         more = f"<p class=m>… and {beyond} more sites</p>" if beyond > 0 else ""
         folded = html_table(header, rows[_OPEN_SITES:], code=True)
         sites += f"<details><summary>{len(store.sites) - _OPEN_SITES} more sites</summary>{folded}{more}</details>"
-    return _card(head, sites, stimuli_preview(store.stimuli))
+    cut = f"<p class=m>{escape(store.manifest.cut)}</p>" if store.manifest.cut else ""
+    return _card(head, sites, cut + stimuli_preview(store.stimuli))
 
 
 def stimuli_preview(table: Any) -> str:
@@ -192,4 +193,6 @@ def store_text(store: Any) -> str:
         lines.append(f"  {name}  [{view.n} × {view.d}] {str(view.dtype).removeprefix('torch.')}, {view.kind} rows")
     if len(store.sites) > _SITES:
         lines.append(f"  … and {len(store.sites) - _SITES} more sites")
+    if store.manifest.cut:
+        lines.append(f"  {store.manifest.cut}")
     return "\n".join(lines)

@@ -32,6 +32,11 @@ FORGETFUL = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{% if message['role'] == 'assistant' and not loop.last %}"
     "{{ message['content'].split('</think>')[-1] }}{% else %}{{ message['content'] }}{% endif %}<|im_end|>\n{% endfor %}"
 )
+# Thinks first, and takes newlines off what the assistant says, but no other white space.
+STRIPPING = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{% if message['role'] == 'assistant' %}<think>\n\n</think>\n\n"
+    "{{ message['content'].lstrip('\n') }}{% else %}{{ message['content'] }}{% endif %}<|im_end|>\n{% endfor %}"
+)
 TOOLS = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{% if message.content %}{{ message['content'] }}{% endif %}"
     "{% for call in message.tool_calls or [] %}<tool>{{ call['function'] | tojson }}</tool>{% endfor %}<|im_end|>\n{% endfor %}"

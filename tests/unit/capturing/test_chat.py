@@ -14,7 +14,7 @@ import torch
 import inscape as ix
 from inscape.errors import InscapeWarning, StimuliError
 
-from .chat_scene import CHATML, FOLDED, FORGETFUL, MARKED, TOOLS, byte_tokenizer, chat_model
+from .chat_scene import CHATML, FOLDED, FORGETFUL, MARKED, STRIPPING, TOOLS, byte_tokenizer, chat_model
 
 SITE = "blocks.0.resid_post"
 CHATS = [
@@ -82,6 +82,15 @@ def test_every_word_belongs_to_its_message(module, template, merges):
     template_rows = view.column("role") == "template"
     assert (view.column("message")[template_rows] == -1).all()
     assert not view.column("assistant")[template_rows & ~(view.column("special") & (template == MARKED))].any()
+
+
+@pytest.mark.parametrize("said", ["\n\nHo", "\nHo\n", "  Ho ", "Ho", "\n"])
+def test_newlines_that_a_template_takes_off(module, said):
+    model = _model(module, STRIPPING)
+    chat = [{"role": "user", "content": "\nHi\n"}, {"role": "assistant", "content": said}, {"role": "user", "content": "Hm"}]
+    view = ix.capture(model, [chat], SITE, "all")[SITE]
+    answer = [("assistant", said.lstrip("\n"))] if said.strip() else []
+    assert _by_message(model, view, 0) == [("user", "\nHi\n"), *answer, ("user", "Hm")]
 
 
 def test_the_assistant_is_what_the_generation_marks_enclose(module):

@@ -157,6 +157,31 @@ def _mistral():
     return MistralForCausalLM(MistralConfig(vocab_size=44, max_position_embeddings=64, sliding_window=3, **sizes))
 
 
+def _more(name):
+    import transformers
+
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 64}
+    grouped = {"num_key_value_heads": 2, "head_dim": 4}
+    own = {
+        "Qwen3": {**sizes, **grouped},
+        "Gemma2": {**sizes, **grouped, "sliding_window": 3},
+        "GPTNeoX": sizes,
+        "Phi": sizes,
+        "OPT": {"hidden_size": 16, "ffn_dim": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "word_embed_proj_dim": 16},
+    }
+    config = getattr(transformers, f"{name}Config")(vocab_size=44, bos_token_id=1, eos_token_id=2, pad_token_id=0, **own[name])
+    return getattr(transformers, f"{name}ForCausalLM")(config).eval()
+
+
+@pytest.mark.parametrize("name", ["Qwen3", "Gemma2", "GPTNeoX", "Phi", "OPT"])
+def test_more_families_keep_documents_apart(plain_tokenizer, name):
+    torch.manual_seed(0)
+    model = ix.load(_more(name), tokenizer=plain_tokenizer)
+    packed = ix.capture(model, _texts(), SITES, "all", pack=24)
+    plain = ix.capture(model, _texts(), SITES, "all", batch_size=1)
+    assert _close(packed[SITES[1]].torch(), plain[SITES[1]].torch())
+
+
 @pytest.mark.parametrize("module", [_bloom, _mamba])
 def test_models_that_let_documents_mix_are_refused(plain_tokenizer, module):
     torch.manual_seed(0)

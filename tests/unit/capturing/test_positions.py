@@ -158,10 +158,23 @@ def test_the_side_where_texts_are_cut(make, bert_tokenizer, side, expected):
     assert ids.tolist() == ([4, 5] if side == "right" else [6, 7])
 
 
+def test_a_tokenizer_of_ones_own_cuts_on_its_side():
+    from inscape import zoo
+
+    model = ix.load(zoo.GPT(zoo.ByteTokenizer.vocab_size), tokenizer=zoo.ByteTokenizer())
+    with pytest.warns(InscapeWarning, match="1 of 1 stimuli were cut at max_length=3"):
+        ids = ix.capture(model, ["abcdef"], SITE, "all", max_length=3)[SITE].column("token_id")
+    assert ids.tolist() == zoo.ByteTokenizer()("abcdef", truncation=True, max_length=3)["input_ids"]
+    with pytest.raises(StimuliError, match="truncation_side='left': ByteTokenizer cuts on the right and cannot be told otherwise"):
+        ix.capture(model, ["abcdef"], SITE, "all", max_length=3, truncation_side="left")
+
+
 def test_results_say_what_was_cut(make, plain_tokenizer):
     model = ix.load(make("gpt2"), tokenizer=plain_tokenizer)
     with pytest.warns(InscapeWarning, match="cut at max_length=5"):
         store = ix.capture(model, [words(4 + i % 5, i) for i in range(40)], SITE, "last", max_length=5)
+    cut = "48 of 240 tokens were cut at max_length=5 (24 stimuli)"
+    assert cut in store.summary().splitlines()[-1] and cut in store._repr_html_()
     told = ix.measure(store, "effective_rank", interval=None).settings["warnings"]
     assert told == [f"{store.system}: 48 of 240 tokens were cut at max_length=5 (24 stimuli); the numbers are of what was read"]
 
