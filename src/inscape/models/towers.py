@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -31,6 +32,7 @@ _WORDS: tuple[tuple[Role, tuple[str, ...]], ...] = (
 )
 _KINDS: dict[str, Kind] = {"vision": "patches", "audio": "frames", "language": "tokens", "text": "tokens", "decoder": "tokens"}
 _MAPS_LACK = "a convolutional block has no attention and no MLP branch; name its parts by their paths"
+_BETWEEN = {"resid_mid": "between self-attention and cross-attention", "resid_mid_cross": "between cross-attention and the MLP"}
 _OF_TRANSFORMERS = ("q", "k", "v", "attn_pattern", "z", "attn_out", "resid_mid", "mlp_act", "mlp_out")
 _WINDOWS = "attention runs within windows, so that its rows belong to windows and not to stimuli; name its modules by their paths"
 
@@ -159,8 +161,9 @@ def _top(stack: Stack, stacks: Sequence[Stack]) -> str:
 
 def _role(path: str) -> Role:
     for part in reversed(path.lower().split(".")):
+        spoken = set(re.split(r"[_\d]+", part))
         for role, words in _WORDS:
-            if any(word in part for word in words):
+            if spoken.intersection(words):
                 return role
     return ""
 
@@ -199,6 +202,7 @@ def _sites_of(root: nn.Module, tower: Tower, log: Record | None, config: Any) ->
         part.missing.pop("logits", None)
         if not stack.maps:
             _windows(root, part, blocks, log)
+            _say_between(part)
         if not stack.staged:
             return part
         first, last = stage == 0, stage == len(stack.lists) - 1
@@ -213,6 +217,14 @@ def _sites_of(root: nn.Module, tower: Tower, log: Record | None, config: Any) ->
                 found.missing[name] = reason
         found.untold.update({f"stages.{stage}.{name}": reason for name, reason in part.untold.items()})
     return found
+
+
+def _say_between(part: Structure) -> None:
+    """In a block that also attends to an encoder, says between which branches its streams are."""
+    for name, site in part.sites.items():
+        block, _, what = name.rpartition(".")
+        if what in _BETWEEN and f"{block}.cross_attn_out" in part.sites:
+            part.sites[name] = replace(site, note="; ".join(filter(None, (_BETWEEN[what], site.note))))
 
 
 def _maps(root: nn.Module, blocks: str, log: Record) -> Structure | None:

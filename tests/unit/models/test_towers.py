@@ -54,6 +54,11 @@ def test_every_stack_has_its_names(models: dict[str, ix.Model]) -> None:
     }
     assert kinds == {"Whisper": "frames", "T5": "tokens", "CLIP": "patches"}
     assert models["Whisper"].resolve("logits")[0].kind == "tokens"
+    assert models["T5"].resolve("decoder.blocks.1.resid_mid")[0].note == "between self-attention and cross-attention"
+    assert (
+        models["BART"].resolve("decoder.blocks.1.resid_mid_cross")[0].note.startswith("between cross-attention and the MLP; after the norm")
+    )
+    assert models["T5"].resolve("blocks.1.resid_mid")[0].note == ""
 
 
 BATCHES = {
