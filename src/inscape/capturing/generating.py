@@ -184,7 +184,7 @@ def _run(model: Model, feed: TextFeed, generation: Generation, limits: Limits, j
     lengths = feed.encoded.lengths
     # Edits at given positions count columns, which are tokens only where nothing is padded on the left.
     placed = any(not isinstance(change.tokens, str) for edited in model.edited for _, change in edited.pairs)
-    apart = placed or not _padding_is_neutral(model, feed)
+    apart = placed or _counts_what_was_said(model, generation) or not _padding_is_neutral(model, feed)
     groups = lengths if apart else np.zeros_like(lengths)
     while True:
         members = np.zeros(1, np.int64)
@@ -203,6 +203,14 @@ def _run(model: Model, feed: TextFeed, generation: Generation, limits: Limits, j
                 ) from error
             limits = limits.halved(len(members), int(lengths[members].max()) + generation.tokens)
         make_room(model.device)
+
+
+def _counts_what_was_said(model: Model, generation: Generation) -> bool:
+    """Whether the scores depend on which tokens came before, of which padding would be one."""
+    module: Any = model.module
+    stated = getattr(module, "generation_config", None)
+    known = {name: generation.options.get(name, getattr(stated, name, None)) for name in ("repetition_penalty", "no_repeat_ngram_size")}
+    return known["repetition_penalty"] not in (None, 1, 1.0) or bool(known["no_repeat_ngram_size"])
 
 
 def _padding_is_neutral(model: Model, feed: TextFeed) -> bool:

@@ -323,3 +323,12 @@ def test_what_cannot_be_rendered_says_why(module):
         ix.Stimuli(["hello"], kind="chat")
     with pytest.raises(StimuliError, match="expected a list of messages, as in"):
         ix.Stimuli([["hello"]], kind="chat")
+
+
+def test_streams_of_conversations(module):
+    model = _model(module)
+    for stimuli in (lambda: iter(CHATS), ({"messages": chat} for chat in CHATS)):
+        streamed = ix.capture(model, stimuli, SITE, "assistant", shard_stimuli=1)[SITE]
+        listed = ix.capture(model, CHATS, SITE, "assistant")[SITE]
+        torch.testing.assert_close(streamed.torch(), listed.torch(), rtol=0, atol=1e-5)
+        assert streamed.column("message").tolist() == listed.column("message").tolist()

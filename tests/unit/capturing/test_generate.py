@@ -249,6 +249,31 @@ def test_too_little_memory_halves_the_batch(gpt2, monkeypatch):
         ix.capture(gpt2, PROMPTS, SITES, "all", generate=NEW)
 
 
+@pytest.mark.parametrize("options", [{"repetition_penalty": 1.8}, {"no_repeat_ngram_size": 1}])
+def test_penalties_count_no_padding(gpt2, options):
+    prompts = [[4, 5], [6, 7, 8, 9, 10, 11], [9]]
+    together = ix.capture(gpt2, prompts, SITES, "all", generate={"max_new_tokens": NEW, **options})
+    for ids, found in zip(prompts, _generated(together), strict=True):
+        row = torch.tensor([ids])
+        made = gpt2.module.generate(
+            row, attention_mask=torch.ones_like(row), max_new_tokens=NEW, do_sample=False, pad_token_id=0, **options
+        )
+        assert found == made[0, len(ids) :].tolist()
+
+
+def test_what_a_models_own_settings_would_sample_is_greedy(make, plain_tokenizer):
+    """Chat models come with do_sample, a temperature and beams in their generation settings; the capture says what it does."""
+    module = make("gpt2")
+    model = ix.load(module, tokenizer=plain_tokenizer)
+    plain = _generated(ix.capture(model, PROMPTS, SITES, "all", generate=NEW))
+    before = {name: getattr(module.generation_config, name) for name in ("do_sample", "temperature", "top_p", "num_beams", "max_length")}
+    module.generation_config.update(do_sample=True, temperature=0.6, top_p=0.9, num_beams=2, max_length=8)
+    try:
+        assert _generated(ix.capture(model, PROMPTS, SITES, "all", generate=NEW)) == plain
+    finally:
+        module.generation_config.update(**before)
+
+
 def test_models_whose_state_runs_over_padding_get_equal_lengths(plain_tokenizer):
     from transformers import MambaConfig, MambaForCausalLM
 
