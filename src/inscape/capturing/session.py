@@ -112,7 +112,7 @@ class Session:
         # Of one prompt all tokens are of interest; of many, one row each.
         default = "all" if stimuli.single else self.feed.default_tokens
         tokens = default if settings.tokens is None else settings.tokens
-        self.rule = PositionRule(tokens, settings.special, stimuli, getattr(self.feed.streams.get(""), "encoded", None))
+        self.rule = PositionRule(tokens, settings.special, stimuli, self.feed.encoded_text)
         self._whole = PositionRule("all", settings.special, stimuli)
         self._tight: Limits | None = None
         probe = self.feed.probe()

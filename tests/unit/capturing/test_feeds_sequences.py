@@ -93,6 +93,23 @@ def test_every_call_of_a_cell_is_a_site_of_its_own():
     torch.testing.assert_close(store["cell:out.1#4"].torch(), c)
 
 
+def test_cell_states_of_every_step_come_from_running_a_layer_step_by_step():
+    torch.manual_seed(0)
+    module, sequences = nn.LSTM(3, 5, batch_first=True), _sequences()[:3:2]  # of one length
+
+    def step_by_step(lstm, batch):
+        x, state = batch["input"], None
+        for t in range(x.shape[1]):
+            out, state = lstm(x[:, t : t + 1], state)
+        return out
+
+    store = ix.capture(ix.load(module, forward=step_by_step), sequences, ["output:out.1.1#0", "output:out.1.1#3"])
+    with torch.no_grad():
+        for steps, site in ((1, "output:out.1.1#0"), (4, "output:out.1.1#3")):
+            _, (_, cell) = module(torch.from_numpy(np.stack(sequences))[:, :steps])
+            torch.testing.assert_close(store[site].torch(), cell[0], rtol=0, atol=1e-6)
+
+
 def test_an_entry_that_is_not_there_is_refused_before_the_run():
     module = nn.GRU(3, 5, batch_first=True)
     message = "site 'output:out.1.0.2': the output of module '' is a tuple with nothing at '1.0.2'; expected a tensor"

@@ -176,6 +176,12 @@ def test_a_site_in_a_tower_that_the_stimuli_do_not_reach_is_refused(clip):
         ix.capture(clip, texts(SOURCES), TEXT, padding_side="left")
 
 
+def test_pieces_of_a_text_are_rows_of_the_text_tower(clip):
+    table = {"text": ["w1 w2 w3", "w4 w5"], "image": pictures(2), "word": ["w2", "w5"]}
+    view = ix.capture(clip, table, TEXT, "word")[TEXT]
+    assert view.column("token").tolist() == ["w2", "w5"]
+
+
 def test_texts_of_siglip_are_padded_as_in_its_training():
     model = ix.load(module("siglip"), tokenizer=make_tokenizer(special=False))
     store = ix.capture(model, texts(SOURCES), [TEXT, "text.embedding"], "all")

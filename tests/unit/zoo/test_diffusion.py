@@ -69,9 +69,9 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_the_random_state():
 
 @pytest.mark.slow
 def test_it_draws_the_digit_that_it_is_asked_for():
-    """A network that never saw the drawings names most of them rightly."""
-    model, reader = train_dit(digits()), train_digits(DigitsCNN).module
+    """A network that never saw the drawings names most of them rightly after a short training."""
+    model, reader = train_dit(digits(), epochs=40), train_digits(DigitsCNN).module
     labels = torch.arange(10).repeat(10)
     with torch.no_grad():
         named = reader((draw_digits(model, labels) + 1) / 2).argmax(1)
-    assert float((named == labels).float().mean()) > 0.8
+    assert float((named == labels).float().mean()) > 0.5

@@ -12,8 +12,9 @@ import numpy as np
 from torch import Tensor
 
 from inscape.capturing.batches import Limits
-from inscape.capturing.feeds.stream import Stream
+from inscape.capturing.feeds.stream import Stream, TokenStream
 from inscape.capturing.stimuli import Stimuli
+from inscape.capturing.tokens import Encoded
 from inscape.errors import StimuliError
 from inscape.models import Model, Site
 from inscape.models.wrappers import core
@@ -113,6 +114,12 @@ class Feed(ABC):
     def stream(self, site: Site) -> Stream:
         """What stands at the positions of a site."""
         return self.streams.get(site.tower) or self.streams.get("") or next(iter(self.streams.values()))
+
+    @property
+    def encoded_text(self) -> Encoded | None:
+        """The tokens of the stimuli themselves, where they are texts: what a rule that names pieces of a text looks at."""
+        found = (self.streams.get(tower) for tower in ("", "text"))
+        return next((stream.encoded for stream in found if isinstance(stream, TokenStream)), None)
 
     def narrow(self, sites: Iterable[Site]) -> None:
         """Leaves out what none of these sites needs."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -74,9 +74,13 @@ def diffusion_feed(model: Model, stimuli: Stimuli, names: list[str], time: str) 
 def _noiser(model: Model) -> Callable[[Tensor, Tensor, Tensor], Tensor] | None:
     """`add_noise(clean, noise, timesteps)` of the scheduler or of the module."""
     for owner in (model.processor, model.module):
-        found: Any = getattr(owner, "add_noise", None)
+        found = getattr(owner, "add_noise", None)
         if callable(found):
-            return cast(Callable[[Tensor, Tensor, Tensor], Tensor], found)
+            make = cast(Callable[[Tensor, Tensor, Tensor], Tensor], found)
+            if owner is not model.module:
+                return make
+            # The schedule lies where the module does.
+            return lambda *given: make(*(value.to(model.device) for value in given)).cpu()
     return None
 
 

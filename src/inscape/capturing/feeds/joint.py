@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from inscape.capturing.feeds.array import ArrayFeed
+from inscape.capturing.batches import Limits
 from inscape.capturing.feeds.batch import Batch, Feed, Reading, wrong_kind
 from inscape.capturing.feeds.image import image_feed
 from inscape.capturing.feeds.stream import Stream
-from inscape.capturing.feeds.text import TEXT_KINDS, TEXT_LIMITS, text_feed
+from inscape.capturing.feeds.text import TEXT_KINDS, text_feed
 from inscape.capturing.stimuli import Stimuli
 from inscape.errors import StimuliError
 from inscape.models import Model, Site
@@ -29,7 +29,7 @@ class JointFeed(Feed):
         parts = list(self.parts.values())
         self.streams = {tower: stream for part in parts for tower, stream in part.streams.items()}
         self.pads = any(part.pads for part in parts)
-        self.limits = next((part.limits for part in parts if isinstance(part, ArrayFeed)), TEXT_LIMITS)
+        self.limits = Limits(min(part.limits.tokens for part in parts), min(part.limits.size for part in parts))
 
     def stream(self, site: Site) -> Stream:
         """What stands at the positions of a site.
