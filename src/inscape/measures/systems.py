@@ -96,7 +96,7 @@ def distances(result: Result, measure: str | None = None, site: str | None = Non
         ResultError: several measures and none named, or a name that the result does not have.
     """
     labels = result.unique("measure")
-    chosen = measure if measure is not None else labels[0] if len(labels) == 1 else None
+    chosen = measure if measure is not None else labels[0] if len(labels) == 1 else ""
     if chosen not in labels:
         raise ResultError(f"measure={measure!r}: the result has {', '.join(map(repr, labels))}; name one")
     rows = [row for row in result.rows() if row["measure"] == chosen and row["at"] is None and site in (None, row["site"], row["site_b"])]

@@ -82,7 +82,7 @@ def _tree(ax: Axes, tree: np.ndarray, names: list[str], look: Theme) -> list[int
     ax.spines[["left", "right", "top"]].set_visible(False)
     ax.tick_params(axis="y", length=0, labelsize=8)
     ax.set_xlabel("mean distance of the groups that join")
-    return list(map(int, drawn["leaves"]))
+    return [int(leaf) for leaf in drawn["leaves"] or []]
 
 
 def _matrix(figure: Figure, ax: Axes, matrix: np.ndarray, names: list[str], look: Theme) -> None:
