@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from inscape.arrays import as_tensor
-from inscape.errors import DegenerateInputError, StimuliError, StoreMismatchError, nearest
-from inscape.store.files import read_parquet
+from inscape.errors import DegenerateInputError, StimuliError, StoreMismatchError
+from inscape.store.array_rows import ArrayRows, map_npy, map_npz, stays_on_disk
+from inscape.store.faiss_rows import FaissRows, kept_by, open_index, tell_loss
 from inscape.store.index import RowIndex
 from inscape.store.manifest import Manifest, ShardEntry, SiteSpec
-from inscape.store.shards import dtype_name
-from inscape.store.sources import TensorRows
+from inscape.store.parquet_vectors import ParquetFiles, ParquetRows
+from inscape.store.sources import Source, TensorRows
 from inscape.store.store import Site, Store
 from inscape.store.tables import ID, content_hash, split_repeats, stimulus_table, units_table
 from inscape.store.view import View, single
@@ -28,14 +29,34 @@ ROW_SET = "stimuli"
 
 def from_arrays(arrays: Any, stimuli: Any = None, *, to: str | Path | None = None, units: Any = None, system: str | None = None) -> Store:
     """See `Store.from_arrays`."""
-    given = _by_site(arrays)
-    tensors = {name: _matrix(value, name) for name, value in given.items()}
-    heads = {name: tuple(value.shape[:-1]) for name, value in tensors.items()}
-    if not tensors:
+    given = {name: _given(value, name) for name, value in _by_site(arrays).items()}
+    return from_rows(given, stimuli, to=to, units=units, system=system or (Path(to).name if to is not None else "arrays"))
+
+
+@dataclass(frozen=True)
+class Given:
+    """The rows of one site: [n, d], or [n, r, d] with r repeats of each."""
+
+    shape: tuple[int, ...]
+    source: Source
+
+
+def from_rows(
+    given: Mapping[str, Given],
+    stimuli: Any,
+    *,
+    to: str | Path | None,
+    units: Any,
+    system: str,
+    plan: Mapping[str, Any] | None = None,
+) -> Store:
+    """A store of rows from wherever they come."""
+    heads = {name: value.shape[:-1] for name, value in given.items()}
+    if not given:
         raise StoreMismatchError("there are no arrays; give at least one [n, d]")
     lead = next(iter(heads.values()))
     if any(shape != lead for shape in heads.values()):
-        shown = ", ".join(f"{name!r}: {tuple(value.shape)}" for name, value in tensors.items())
+        shown = ", ".join(f"{name!r}: {value.shape}" for name, value in given.items())
         raise StoreMismatchError(f"the arrays have different rows ({shown}); arrays of one store share their first axis (and repeats)")
     n, r = lead[0], lead[1] if len(lead) == 2 else 1
     table, stimulus, repeat, varying = split_repeats(stimulus_table(stimuli, n))
@@ -44,12 +65,12 @@ def from_arrays(arrays: Any, stimuli: Any = None, *, to: str | Path | None = Non
             raise StimuliError(f"the arrays have an axis of {r} repeats and stimulus ids come back as well; give one or the other")
         stimulus, repeat = np.repeat(np.arange(n), r), np.tile(np.arange(r, dtype=np.int32), n)
     index = RowIndex.of(stimulus, repeat, None, varying)
-    tables = _unit_tables(units, tensors)
+    tables = _unit_tables(units, {name: value.shape[-1] for name, value in given.items()})
     sites = {
-        name: Site(SiteSpec(ROW_SET, value.shape[-1], dtype_name(value.dtype)), TensorRows(value.flatten(0, -2)), index, tables.get(name))
-        for name, value in tensors.items()
+        name: Site(SiteSpec(ROW_SET, value.shape[-1], value.source.dtype), value.source, index, tables.get(name))
+        for name, value in given.items()
     }
-    return _finished(table, sites, {"source": "arrays"}, to, system or (Path(to).name if to is not None else "arrays"))
+    return _finished(table, sites, dict(plan or {"source": "arrays"}), to, system)
 
 
 def _finished(table: pa.Table, sites: dict[str, Site], plan: dict[str, Any], to: str | Path | None, system: str) -> Store:
@@ -72,13 +93,23 @@ def _by_site(arrays: Any) -> dict[str, Any]:
         return {str(name): value for name, value in arrays.items()}
     if isinstance(arrays, (str, Path)) and Path(arrays).suffix == ".safetensors":
         return dict(_safetensors(Path(arrays)))
+    if isinstance(arrays, (str, Path)) and Path(arrays).suffix == ".npz":
+        return dict(map_npz(Path(arrays)))
     return {"X": arrays}
+
+
+def _given(value: Any, site: str) -> Given:
+    """The rows of an array; one that lies in a file is read when it is asked for."""
+    if isinstance(value, (str, Path)):
+        value = _file(Path(value))
+    if stays_on_disk(value) and value.dtype.kind in "fiub" and value.ndim in (2, 3) and value.shape[-1]:
+        return Given(tuple(value.shape), ArrayRows(value.reshape(-1, value.shape[-1])))
+    tensor = _matrix(value, site)
+    return Given(tuple(tensor.shape), TensorRows(tensor.flatten(0, -2)))
 
 
 def _matrix(value: Any, site: str) -> Tensor:
     """A tensor [n, d] or [n, r, d] of a dtype that a store holds."""
-    if isinstance(value, (str, Path)):
-        value = _file(Path(value))
     array = value if isinstance(value, (Tensor, View)) else np.asarray(value)
     if isinstance(array, np.ndarray) and array.dtype.kind == "O":
         raise DegenerateInputError(
@@ -94,7 +125,12 @@ def _matrix(value: Any, site: str) -> Tensor:
 
 
 def _file(path: Path) -> Any:
-    """The array of an `.npy` file or of a `.safetensors` file with one tensor."""
+    """The array of an `.npy` file, or of a `.safetensors` or `.npz` file with one."""
+    if path.suffix == ".npz":
+        arrays = map_npz(path)
+        if len(arrays) != 1:
+            raise StoreMismatchError(f"{path} holds {len(arrays)} arrays ({', '.join(list(arrays)[:5])}); give it alone, not as one site")
+        return next(iter(arrays.values()))
     if path.suffix == ".safetensors":
         tensors = _safetensors(path)
         if len(tensors) != 1:
@@ -104,15 +140,10 @@ def _file(path: Path) -> Any:
         return next(iter(tensors.values()))
     if path.suffix != ".npy":
         raise DegenerateInputError(
-            f"{path} is not read: arrays come from .npy and .safetensors files, tables from Store.from_parquet. "
+            f"{path} is not read: arrays come from .npy, .npz and .safetensors files, tables from Store.from_parquet. "
             "Pickled files (.pkl, .pt, .joblib, …) can run code when they are loaded and are always refused"
         )
-    try:
-        return np.load(path, allow_pickle=False)
-    except ValueError as error:
-        raise DegenerateInputError(
-            f"{path} is refused ({error}); an .npy file of Python objects is a pickle, which is never loaded"
-        ) from error
+    return map_npy(path)
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
@@ -121,18 +152,35 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
     return load_file(path)
 
 
-def _unit_tables(units: Any, tensors: Mapping[str, Tensor]) -> dict[str, pa.Table]:
+def _unit_tables(units: Any, widths: Mapping[str, int]) -> dict[str, pa.Table]:
     if units is None:
         return {}
-    by_site = isinstance(units, Mapping) and set(units) <= set(tensors)
-    if not by_site and len(tensors) > 1:
-        raise StoreMismatchError(f"unit tables belong to sites; give units as a dict with the keys {', '.join(map(repr, tensors))}")
-    tables = units if by_site else {next(iter(tensors)): units}
-    return {site: units_table(table, int(tensors[site].shape[-1]), site) for site, table in tables.items()}
+    by_site = isinstance(units, Mapping) and set(units) <= set(widths)
+    if not by_site and len(widths) > 1:
+        raise StoreMismatchError(f"unit tables belong to sites; give units as a dict with the keys {', '.join(map(repr, widths))}")
+    tables = units if by_site else {next(iter(widths)): units}
+    return {site: units_table(table, widths[site], site) for site, table in tables.items()}
+
+
+def from_faiss(index: Any, stimuli: Any = None, *, to: str | Path | None = None, site: str = "X", system: str | None = None) -> Store:
+    """See `Store.from_faiss`."""
+    import faiss
+
+    opened = open_index(index)
+    kept = kept_by(opened)
+    tell_loss(kept)
+    if stimuli is None and kept.ids is not None:
+        stimuli = [str(name) for name in kept.ids.tolist()]
+    names = {faiss.METRIC_L2: "L2", faiss.METRIC_INNER_PRODUCT: "inner product"}
+    vectors = "as added" if kept.exact else "lossy: reconstructed from codes"
+    metric = names.get(opened.metric_type, str(opened.metric_type))
+    plan = {"source": "faiss", "index": " of ".join(kept.kinds), "metric": metric, "vectors": vectors}
+    label = system or (Path(index).stem if isinstance(index, (str, Path)) else "faiss")
+    return from_rows({site: Given((kept.n, kept.d), FaissRows(kept))}, stimuli, to=to, units=None, system=label, plan=plan)
 
 
 def from_parquet(
-    path: str | Path,
+    path: str | Path | Sequence[str | Path],
     *,
     vector: str | Sequence[str] | None = None,
     columns: str | Sequence[str] | None = None,
@@ -141,79 +189,31 @@ def from_parquet(
     system: str | None = None,
 ) -> Store:
     """See `Store.from_parquet`."""
-    table = _parquet(Path(path))
+    files = ParquetFiles(path)
     if stimulus is not None and stimulus != ID:
-        _known(stimulus, table)
-        if ID in table.column_names:
+        files.named([stimulus])
+        if ID in files.schema.names:
             raise StimuliError(f"{path} has a column {ID!r} already; drop it or leave stimulus= out")
-        table = table.rename_columns([ID if name == stimulus else name for name in table.column_names])
-    vectors = (
-        _names(vector, table) if vector is not None else [] if columns is not None else [f.name for f in table.schema if _is_vector(f)]
-    )
-    scalars = _names(columns, table) if columns is not None else []
+    vectors = files.named(vector) if vector is not None else [] if columns is not None else files.vectors()
+    scalars = files.named(columns) if columns is not None else []
     if not vectors and not scalars:
         raise StimuliError(
-            f"{path} has no column of number lists; name numeric columns with columns=: {', '.join(table.column_names[:12])}"
+            f"{path} has no column of number lists; name numeric columns with columns=: {', '.join(files.schema.names[:12])}"
         )
-    arrays: dict[str, Tensor] = {name: _vectors(table[name], name) for name in vectors}
+    rows = {name: ParquetRows(files, [name], lists=True) for name in vectors}
     units: dict[str, Any] = {}
     if scalars:
-        arrays["X"] = torch.from_numpy(np.stack([_scalars(table[name], name) for name in scalars], 1))
+        rows["X"] = ParquetRows(files, scalars, lists=False)
         units["X"] = {"unit": scalars}
-    rest = [name for name in table.column_names if name not in (*vectors, *scalars)]
-    described = table.select(rest) if rest else None
-    return from_arrays(arrays, described, to=to, units=units or None, system=system or Path(path).stem)
-
-
-def _parquet(path: Path) -> pa.Table:
-    if path.suffix in (".pkl", ".pickle", ".pt", ".pth", ".joblib", ".npy", ".bin"):
-        raise DegenerateInputError(f"{path} is not Parquet; arrays go to Store.from_arrays, and pickled files are never loaded")
-    return read_parquet(path)
-
-
-def _known(name: str, table: pa.Table) -> None:
-    if name not in table.column_names:
-        raise StimuliError(f"there is no column {name!r}; nearest: {nearest(name, table.column_names)}")
-
-
-def _names(patterns: str | Sequence[str], table: pa.Table) -> list[str]:
-    found: dict[str, None] = {}
-    for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        hits = [name for name in table.column_names if name == pattern or fnmatchcase(name, pattern)]
-        if not hits:
-            _known(pattern, table)
-        found.update(dict.fromkeys(hits))
-    return list(found)
-
-
-def _is_list(kind: Any) -> bool:
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-
-
-def _is_vector(field: Any) -> bool:
-    return _is_list(field.type) and pa.types.is_floating(field.type.value_type)
-
-
-def _vectors(column: Any, name: str) -> Tensor:
-    """[n, d] of a column of equally long lists of numbers."""
-    kind = column.type
-    if not _is_list(kind) or not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
-        raise StimuliError(f"column {name!r} is {kind}; a vector column holds lists of numbers")
-    if column.null_count:
-        raise StimuliError(f"column {name!r} has {column.null_count} rows without a vector; drop or fill them")
-    lengths = np.asarray([len(value) for value in column]) if len(column) else np.zeros(1, int)
-    if (lengths != lengths[0]).any():
-        row = int(np.flatnonzero(lengths != lengths[0])[0])
-        raise StimuliError(f"column {name!r} is ragged: row 0 has {lengths[0]} numbers, row {row} has {lengths[row]}")
-    flat = [chunk.flatten() for chunk in column.chunks]
-    values = np.concatenate([part.to_numpy(zero_copy_only=False) for part in flat]) if flat else np.zeros(0, np.float32)
-    return as_tensor(values.reshape(len(column), int(lengths[0])))
-
-
-def _scalars(column: Any, name: str) -> np.ndarray:
-    if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
-        raise StimuliError(f"column {name!r} is {column.type}; units are numeric columns")
-    return column.to_numpy().astype(np.float64)
+    rest = [name for name in files.schema.names if name not in (*vectors, *scalars)]
+    described = files.table(rest) if rest else None
+    if described is not None and stimulus is not None:
+        described = described.rename_columns([ID if name == stimulus else name for name in rest])
+    given: dict[str, Given] = {}
+    for name, source in rows.items():
+        # Written to a folder, the rows go through memory one row group at a time; without one they stay there.
+        given[name] = Given((source.n, source.d), source if to is not None else TensorRows(source.read(0, source.n)))
+    return from_rows(given, described, to=to, units=units or None, system=system or files.name)
 
 
 def view_of(data: Any, name: str = "X") -> View:

@@ -226,7 +226,8 @@ class Store:
 
         Args:
             arrays: one array or a mapping site -> array: [n, d], or [n, r, d] with r repeats. NumPy, torch, or the path of an
-                `.npy` or `.safetensors` file. NaN is stored; measures refuse it.
+                `.npy`, `.npz` or `.safetensors` file. Maps (`np.memmap`, `.npy`, uncompressed `.npz`) stay on disk and are read block by
+                block. NaN is stored; measures refuse it.
             stimuli: ids, a dict of columns, an Arrow table or a DataFrame: one entry per row. An id that comes back is a repeat.
             to: a folder to write; None keeps the store in memory (sharing the arrays' memory).
             units: a unit table (one row per unit), or a mapping site -> table.
@@ -243,7 +244,7 @@ class Store:
 
     @staticmethod
     def from_parquet(
-        path: str | Path,
+        path: str | Path | Sequence[str | Path],
         *,
         vector: str | Sequence[str] | None = None,
         columns: str | Sequence[str] | None = None,
@@ -254,11 +255,12 @@ class Store:
         """A store of a Parquet file: each `vector` column (lists of numbers) is a site, or `columns` together are one.
 
         Args:
-            path: the Parquet file; its other columns describe the stimuli.
+            path: a Parquet file, a folder of them, a pattern such as "embeddings/*.parquet", or several of these, whose rows follow one
+                another; their other columns describe the stimuli.
             vector: names of list columns; by default every list column of floats.
             columns: names or globs of numeric columns, which become the units of one site "X" with their names as unit table.
             stimulus: the column with the ids (default: `stimulus` if there is one, else row numbers).
-            to: a folder to write.
+            to: a folder to write; the rows then pass through memory one row group at a time.
             system: a short label; defaults to the file's name.
 
         Raises:
@@ -267,6 +269,30 @@ class Store:
         from inscape.store.building import from_parquet
 
         return from_parquet(path, vector=vector, columns=columns, stimulus=stimulus, to=to, system=system)
+
+    @staticmethod
+    def from_faiss(index: Any, stimuli: Any = None, *, to: str | Path | None = None, site: str = "X", system: str | None = None) -> Store:
+        """A store of the vectors in a FAISS index; they are read back from it, and the index stays as it is.
+
+        Args:
+            index: an index, or the path of one that `faiss.write_index` has written.
+            stimuli: ids, a dict of columns, an Arrow table or a DataFrame: one entry per vector, in the order in which they were added
+                (for inverted lists: of their ids). Default: the ids of the index.
+            to: a folder to write; None reads from the index whenever rows are asked for.
+            site: what the rows are called.
+            system: a short label; defaults to the file's name.
+
+        Raises:
+            StoreMismatchError: the index cannot give its vectors back, or is none.
+            DegenerateInputError: the index is empty.
+            MissingExtraError: FAISS is not installed.
+
+        Example:
+            >>> store = Store.from_faiss("corpus.index", stimuli=table)
+        """
+        from inscape.store.building import from_faiss
+
+        return from_faiss(index, stimuli, to=to, site=site, system=system)
 
     def fingerprint(self) -> str:
         """A hash of values, index and stimuli: equal texts mean equal content (cut into other shards, the same content gives another)."""
