@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from inscape.models.dryrun import Call, Record, linear_like
@@ -128,7 +129,7 @@ class Block:
             return
         for reader in self.parts:
             m = reader.taken
-            if m is None or reader.began < after or m.shape != stream.shape or same(m, stream):
+            if m is None or reader.began < after or m.shape != stream.shape or _equal(m, stream):
                 continue
             branch = self._added(stream, m, after, reader.began)
             if branch is None:
@@ -155,9 +156,10 @@ class Block:
     def _added(self, base: Tensor, target: Tensor, after: int, before: int) -> Branch | None:
         """The module whose output, added to `base`, gives `target`."""
         outs = [p for p in self.parts if p.given is not None and after <= p.began and p.ended < before and p.given.shape == base.shape]
-        exact = [p for p in outs if p.given is not None and same(base + p.given, target)]
-        if exact:
-            return Branch(self._outermost(exact), after)
+        exact = [p for p in outs if p.given is not None and _equal(base + p.given, target)]
+        near = exact or [p for p in outs if p.given is not None and _adds_up(target, base, p.given)]
+        if near:
+            return Branch(self._outermost(near), after)
         difference = target - base
         if not bool(difference.abs().max() > 0):
             return None
@@ -170,12 +172,14 @@ class Block:
         pairs: list[tuple[Part, Part]] = []
         for a in outs:
             for b in outs:
-                if a.ended < b.began and a.given is not None and b.given is not None and same(self.x + a.given + b.given, self.y):
+                if a.ended < b.began and a.given is not None and b.given is not None and _adds_up(self.y, self.x, a.given, b.given):
                     pairs.append((a, b))
         if not pairs:
             return None
         a, b = max(pairs, key=lambda pair: (pair[0].ended, pair[1].ended))
-        return Branch(a, self.call.began), Branch(b, a.ended)
+        first = self._outermost([one for one, other in pairs if other is b and _same_given(one, a)])
+        second = self._outermost([other for one, other in pairs if one is first and _same_given(other, b)])
+        return Branch(first, self.call.began), Branch(second, first.ended)
 
     def _outermost(self, candidates: Sequence[Part]) -> Part:
         """Of the modules that return the same tensor: no dropout, one that runs as often as the block, and the last (outermost)."""
@@ -214,18 +218,38 @@ class Block:
         return type(self.module(min(inside, key=lambda p: p.path.count(".")) if inside else branch.part)).__name__
 
 
+def _same_given(a: Part, b: Part) -> bool:
+    return a.given is not None and b.given is not None and _equal(a.given, b.given)
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return a.device == b.device and a.dtype == b.dtype and torch.equal(a, b)
+
+
+def _adds_up(target: Tensor, base: Tensor, *terms: Tensor) -> bool:
+    """Whether a sum is the target up to rounding, unit by unit: a few huge units must not hide what is added elsewhere."""
+    tensors = [x.float() if x.dtype != torch.float64 else x for x in (target, base, *terms)]
+    if any(x.device != target.device for x in tensors):
+        return False
+    rounding = 8 * torch.finfo(target.dtype).eps * sum((x.abs() for x in tensors), torch.zeros_like(tensors[0]))
+    error = (tensors[0] - sum(tensors[1:], torch.zeros_like(tensors[0]))).abs()
+    seen = all(float((term.abs() > rounding).float().mean()) > 0.3 for term in tensors[2:])
+    return seen and bool((error <= rounding).all())
+
+
 def _scaled(given: Tensor, difference: Tensor) -> bool:
     """Whether a difference is an output times a constant, or times one constant for each unit."""
     g, d = given.float().flatten(0, -2), difference.float().flatten(0, -2)
     if g.shape[0] < 4:
         return False  # too few rows to tell
     factor = (g * d).sum(0) / (g * g).sum(0).clamp(min=1e-20)
-    return same(g * factor, d)
+    return same((g * factor).to(difference.dtype), d.to(difference.dtype))
 
 
-# What recurrences and other mixers without attention are called, and the parameters of which they are made.
-_DECAYS = ("A_log", "A", "dt_bias", "time_decay", "decay")
-_MIXERS = ("mamba", "ssm", "deltanet", "linearattention", "lightning", "retention", "rwkv", "recurrent", "fourier", "hyena", "shortconv")
+# The parameters of which recurrences are made, and what classes of mixers without attention are called. (Names of families say nothing:
+# a RecurrentGemmaMlp is an MLP.)
+_DECAYS = ("A_log", "A", "dt_bias", "time_decay", "decay", "recurrent_param")
+_MIXERS = ("deltanet", "linearattention", "lightning", "retention", "fourier", "hyena", "shortconv", "mlstm", "slstm")
 
 
 def _recurs(module: nn.Module) -> bool:

@@ -31,6 +31,7 @@ class Model:
         tokenizer: turns text into ids, or `None`.
         processor: turns images or sound into tensors, or `None`.
         config: the model's configuration, or `None`.
+        padding_stays_out: whether padding leaves rows as they are, by side, dtype and sites, as captures found it.
 
     Example:
         >>> model = ix.load(torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU()))
@@ -65,7 +66,7 @@ class Model:
         self._evaluating = 0
         self._eagerly = Eagerly()
         self.edited: list[Any] = []  # the edits that are open, outermost first: rows read now are theirs
-        self.padding_stays_out: dict[tuple[Any, ...], bool] = {}  # by the way of padding and the sites, as captures found it
+        self.padding_stays_out: dict[tuple[Any, ...], bool] = {}
         self._atlas: Atlas | None = None
 
     @property

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import inscape as ix
+from inscape.errors import SiteNotFoundError
 from inscape.models import Model
 from tests.families.catalog import Family
 from tests.families.text import FAMILIES
@@ -351,3 +352,42 @@ def test_decoders_of_encoder_decoders_attend_twice() -> None:
     assert close(layer[0].SelfAttention.q(layer[0].layer_norm(site["resid_pre"])), site["q"])
     assert close(layer[0].SelfAttention.o(site["z"]), site["attn_out"])
     assert model.resolve("decoder.blocks.1.hook_cross_attn_out") == model.resolve("decoder.blocks.1.cross_attn_out")
+
+
+@pytest.mark.parametrize("name", ["Llama", "GPT-NeoX (parallel)", "BERT", "Mixtral"])
+def test_huge_units_and_half_precision_hide_nothing(name: str) -> None:
+    """A few units of the stream a thousand times as large as the rest, in bf16: every site is still where it is in fp32."""
+    module = seeded(BY_NAME[name].make)
+    table = next(part for part in module.modules() if isinstance(part, nn.Embedding))
+    table.weight[:, 3] *= 1000.0
+    half = ix.load(module.to(torch.bfloat16), name=name)
+    places = {site.name: (site.path, site.port, site.layout) for site in model_of(name).resolve("**")}
+    assert {site.name: (site.path, site.port, site.layout) for site in half.resolve("**")} == places
+
+
+def test_what_is_scaled_before_it_is_added_has_no_site() -> None:
+    from transformers import GraniteConfig, GraniteForCausalLM
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 32}
+    model = ix.load(seeded(lambda: GraniteForCausalLM(GraniteConfig(**sizes, **TOKENS, residual_multiplier=0.5))))
+    with pytest.raises(SiteNotFoundError, match="multiplies what its GraniteAttention returns by a constant"):
+        model.resolve("blocks.1.attn_out")
+    site, layer = block(model, 1), part(model, "model.layers.{}")
+    assert close(site["resid_pre"] + 0.5 * layer.self_attn.o_proj(site["z"]), site["resid_mid"])
+    assert close(site["resid_mid"] + 0.5 * layer.mlp.down_proj(site["mlp_act"]), site["resid_post"])
+
+
+def test_a_recurrence_that_reads_left_padding_gets_texts_of_one_length_together() -> None:
+    from transformers import RecurrentGemmaConfig, RecurrentGemmaForCausalLM
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 32, "lru_width": 16}
+    kinds = ("recurrent", "recurrent", "attention")
+    config = RecurrentGemmaConfig(**sizes, **TOKENS, attention_window_size=8, block_types=kinds)
+    model = ix.load(seeded(lambda: RecurrentGemmaForCausalLM(config)))
+    ids = [[4, 5, 6], [7, 8, 9, 10, 11, 12, 13], [14, 15, 16], [17]]
+    sites = ["blocks.0.mixer_out", "blocks.2.attn_out", "blocks.2.resid_post"]
+    alone = ix.capture(model, ids, sites, "all", batch_size=1, progress=False)
+    for side, mixes in (("right", True), ("left", False)):
+        store = ix.capture(model, ids, sites, "all", padding_side=side, progress=False)
+        assert store.manifest.plan["input"]["mixes_lengths"] is mixes
+        assert all(torch.allclose(store[site].torch(), alone[site].torch(), atol=1e-5) for site in sites)
