@@ -10,22 +10,21 @@ from typing import Any
 from torch import Tensor, nn
 
 from inscape.errors import SiteNotFoundError, nearest
-from inscape.models.alike import representatives
 from inscape.models.attention_sites import attends, pattern_of
-from inscape.models.calling import READS
-from inscape.models.dryrun import Record, block_lists, record
+from inscape.models.dryrun import Record
 from inscape.models.entries import split_port, state_rows, with_entry
-from inscape.models.examples import form, resized
+from inscape.models.examples import Pass
 from inscape.models.layouts import layout_of
 from inscape.models.names import CANONICAL_BLOCK, is_glob, matches, to_alias, to_canonical
 from inscape.models.sites import Kind, Port, Site, SiteInfo, SiteTable
 from inscape.models.structure import Structure
-from inscape.models.towers import Tower, Towers, find_towers
+from inscape.models.survey import dry_run
+from inscape.models.tower_sites import find_towers
+from inscape.models.towers import Tower, Towers
 from inscape.models.values import Layout
 
 _KINDS: dict[str, Kind] = {"text": "tokens", "image": "patches", "audio": "frames", "multimodal": "tokens"}
 _HOOK_EMBED = "hook_embed"
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _LISTS = (nn.ModuleList, nn.ModuleDict)  # they hold modules and never run
 
 # The site of the whole module's output, for modules without parts (a bare nn.LSTM) and wherever no part has this name.
@@ -61,73 +60,17 @@ class Atlas:
         """The canonical sites of all stacks."""
         return self.stacks.structure
 
-    def survey(self, plans: Iterable[list[tuple[str, Any]]], run: Callable[[Any], Any], *, integers: bool) -> None:
+    def survey(self, plans: Iterable[list[Pass]], run: Callable[[Any], Any], *, integers: bool) -> None:
         """Dry-runs the model by the first of `plans` of which every pass works, and finds its canonical sites."""
         self._kind = _KINDS.get(self._modality, "tokens" if integers else "frames")
-        self.problem = "no example input could be made for it; pass one: model.sites(example=batch)"
-        most = 0
-        for passes in plans:
-            done, problem = self._passes(passes, run)
-            if len(done) > most or most == 0 or not problem:
-                self.problem = problem
-            if len(done) > most or not problem:
-                most, self.record = len(done), done[0]
-                self.form = form(passes[0][1]) if len(done) == len(passes) == 1 else ()
-                for other in done[1:]:
-                    self.record.join(other)
-            if not problem:
-                break
+        self.record, self.problem, self.form = dry_run(self._root, plans, run)
         if self.record is not None and self._modality not in _KINDS and len(self._shape("", "in") or ()) == 4:
             self._kind = "patches"  # pictures in, so what a transformer makes of them are patches
         self.stacks = find_towers(self._root, self.record, self._config, self._kind)
         sites = self.structure.sites
         sites.update({name: self._finish(site) for name, site in sites.items()})
         if self.record is not None:
-            for call in self.record.calls:  # the tensors have served; keep the shapes only
-                call.taken = call.given = None
-            self.record.attended.clear()
-            self.record.results.clear()
-            self.record.result = None
-
-    def _passes(self, passes: list[tuple[str, Any]], run: Callable[[Any], Any]) -> tuple[list[Record], str]:
-        """The passes that work, and what is wrong with the last one that does not."""
-        lists = block_lists(self._root)
-        # Of blocks that are built alike, one at least is looked into.
-        inner = tuple(f"{path}." for path in lists)
-        firsts = tuple(f"{path}.{i}." for path in lists for i in sorted(set(representatives(self._root, path))))
-        done: list[Record] = []
-        problem = ""
-        for words, batch in passes:
-            try:
-                log = record(
-                    self._root,
-                    lambda batch=batch: run(batch),
-                    keep=lambda path: path.startswith(firsts) or not _deep(path, lists),
-                    jitter=lambda path: path.startswith(inner),
-                    also=lambda path: path.startswith(inner),
-                )
-            except Exception as error:  # any model may refuse a made-up input, each in its own way
-                problem = (
-                    f"the dry run on {words} failed ({type(error).__name__}: {str(error)[:200]}); pass an input: model.sites(example=batch)"
-                )
-                continue
-            log.example = words
-            read = {READS[key] for key in batch if key in READS} if isinstance(batch, Mapping) else set[str]()
-            what = next(iter(read)) if len(read) == 1 else ""
-            log.results = {what: log.result}
-            log.reads = dict.fromkeys(log.count, what) if len(passes) > 1 else {}
-            if read != {"text"} and any(isinstance(part, _CONVOLUTIONS) for part in self._root.modules()):
-                self._run_resized(log, batch, run)
-            done.append(log)
-        return done, problem
-
-    def _run_resized(self, log: Record, batch: Any, run: Callable[[Any], Any]) -> None:
-        """Runs once more on another size: the axis that stays as it was holds the channels."""
-        try:
-            other = record(self._root, lambda: run(resized(batch)), keep=lambda path: False, jitter=lambda path: False)
-        except Exception:  # many models read one size only; then the kinds of the parts decide
-            return
-        log.resized = {call.path: (call.taken_raw, call.given_raw) for call in reversed(other.calls)}
+            self.record.forget_tensors()
 
     def _finish(self, site: Site) -> Site:
         outside = self._has_trunk and self._trunk != "" and site.path != self._trunk and not site.path.startswith(self._trunk + ".")
@@ -274,7 +217,8 @@ class Atlas:
         if towers and all(tower.prefix for tower in towers):
             return f"it has {len(towers)} stacks and none of them is the main one; say {' or '.join(repr(t.prefix + name) for t in towers)}"
         if towers and towers[0].stack.staged and name.startswith("blocks."):
-            return f"its blocks stand in stages of different width; say 'stages.0.{name}'"
+            told = _reason(f"stages.0.{name}", self.structure.missing) or f"say 'stages.0.{name}'"
+            return f"its blocks stand in stages of different width; {told}"
         return "" if towers else f"{self.stacks.why or 'it has no stack of blocks'}; name its parts by their paths"
 
     def table(self, title: str) -> SiteTable:
@@ -322,8 +266,3 @@ class Atlas:
 def _reason(name: str, why: Mapping[str, str]) -> str | None:
     """Why a name stands for nothing; a reason may hold for all blocks at once (`blocks.*.q`)."""
     return why.get(name) or next((reason for pattern, reason in why.items() if is_glob(pattern) and matches(pattern, [name])), None)
-
-
-def _deep(path: str, lists: list[str]) -> bool:
-    """Inside a block from which nothing is learned: only shapes are wanted there."""
-    return any(path.startswith(f"{blocks}.") and path.count(".") > blocks.count(".") + 1 for blocks in lists)

@@ -88,6 +88,14 @@ class Record:
         self.resized.update(other.resized)
         self.example += f" and {other.example}"
 
+    def forget_tensors(self) -> None:
+        """Keeps the shapes only: the tensors have served."""
+        for call in self.calls:
+            call.taken = call.given = None
+        self.attended.clear()
+        self.results.clear()
+        self.result = None
+
     def first(self, path: str) -> Call | None:
         """The first run of a module, if it ran."""
         return next((call for call in self.calls if call.path == path), None)

@@ -17,7 +17,7 @@ from inscape.models.values import children
 from inscape.models.wrappers import core
 
 AUDIO_FRAMES = 8
-Pass = tuple[str, dict[str, Any]]
+Pass = tuple[str, Any]
 
 
 def parameters_of(part: Any) -> tuple[set[str], bool]:

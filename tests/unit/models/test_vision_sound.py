@@ -92,8 +92,10 @@ def test_an_edit_of_a_map_acts_at_its_place(resnet: ix.Model) -> None:
 
 
 def test_what_a_network_in_stages_lacks_is_said(resnet: ix.Model) -> None:
-    with pytest.raises(SiteNotFoundError, match="stages of different width; say 'stages.0.blocks.0.q'"):
+    with pytest.raises(SiteNotFoundError, match="stages of different width; a convolutional block has no attention and no MLP branch"):
         resnet.resolve("blocks.0.q")
+    with pytest.raises(SiteNotFoundError, match=r"stages of different width; say 'stages\.0\.blocks\.\*\.resid_post'"):
+        resnet.resolve("blocks.*.resid_post")
     with pytest.raises(SiteNotFoundError, match="no site 'stages.1.blocks.0.q': a convolutional block has no attention"):
         resnet.resolve("stages.1.blocks.0.q")
     with pytest.raises(SiteNotFoundError, match="no norm follows the last block"):
