@@ -95,6 +95,19 @@ def test_the_record_says_where_and_with_what(calls: list[str]):
     json.dumps(record)
 
 
+def test_a_case_that_cannot_run_here_leaves_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    @case("elsewhere")
+    def elsewhere(tiny: bool):
+        """Needs what is not here."""
+        yield Setup({}, {}, notes={"left out": "there is no such device here"})
+
+    out = tmp_path / "out.json"
+    monkeypatch.setattr(sys, "argv", ["run", "elsewhere", "--out", str(out)])
+    assert run.main() == 0
+    assert not out.exists() and "left out: there is no such device here" in capsys.readouterr().out
+    del CASES["elsewhere"]
+
+
 def test_quartiles_are_those_of_numpy():
     import numpy as np
 
@@ -121,7 +134,18 @@ def test_an_unknown_case_is_refused():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    ["capture_overhead", "capture_per_forward", "store_read", "store_memory", "spectral_pass", "dimension_pass", "cka_pairs", "wide_pairs"],
+    [
+        "capture_overhead",
+        "capture_per_forward",
+        "store_read",
+        "store_memory",
+        "spectral_pass",
+        "dimension_pass",
+        "cka_pairs",
+        "wide_pairs",
+        "zipf_throughput",
+        "gpu_capture",
+    ],
 )
 def test_each_case_runs_at_its_tiny_size(name: str, tmp_path: Path):
     out = tmp_path / "out.json"

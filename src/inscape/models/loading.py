@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import nn
 
-from inscape.errors import ModelError, ModelNotFoundError, nearest, require
+from inscape.errors import MissingExtraError, ModelError, ModelNotFoundError, nearest, require
+from inscape.models.embedders import OPTIONS, Embedder, embedder_of, is_embedder, is_embedder_folder, load_embedder
 from inscape.models.examples import parameters_of
 from inscape.models.model import Forward, Model
 from inscape.models.placement import check_weights, is_dispatched
@@ -39,7 +41,8 @@ def load(
     """Loads a model, or wraps one that is ready.
 
     Args:
-        source: a Hugging Face id, a folder made by `save_pretrained` (a model's, or an adapter's), or any `torch.nn.Module`.
+        source: a Hugging Face id, a folder made by `save_pretrained` (a model's, an adapter's, or a sentence encoder's), or any
+            `torch.nn.Module`, a `SentenceTransformer` among them, whose site `embedding` is what its `encode` gives.
         tokenizer: for text; loaded from the same place when left out (or a source to load it from).
         processor: for images or sound; loaded likewise.
         forward: `forward(module, batch)` runs the module where calling it with the batch's entries is not right.
@@ -49,7 +52,8 @@ def load(
         device_map: where each part goes while it is loaded: "auto", or a mapping such as `{"": "disk"}` (with `offload_folder=`).
         revision: branch, tag or commit.
         attn_implementation: "sdpa", "eager", ….
-        **from_pretrained: passed on, such as `offload_folder`, `quantization_config` or `local_files_only`.
+        **from_pretrained: passed on, such as `offload_folder`, `quantization_config` or `local_files_only`. For a `SentenceTransformer`
+            (or the folder of one) `prompt`, `prompt_name`, `truncate_dim` and `normalize_embeddings`, as its `encode` takes them.
 
     Raises:
         ModelNotFoundError: nothing could be loaded from `source`.
@@ -67,17 +71,28 @@ def load(
         given |= {"device": device, "dtype": dtype, "tokenizer": tokenizer, "processor": processor, "forward": forward, "name": name}
         _nothing_left({key: value for key, value in given.items() if value is not None}, "a loaded Model")
         return source
+    how = {key: given.pop(key) for key in OPTIONS if key in given}
+    if is_embedder(source):
+        source = embedder_of(source, how)
+    elif isinstance(source, (str, os.PathLike)) and is_embedder_folder(os.fspath(source)) and device_map is None:
+        options = {**given, **({} if dtype is None else {"dtype": dtype if kind is None else kind})}
+        name = name or os.path.basename(os.path.normpath(os.fspath(source)))
+        source, given, kind = embedder_of(load_embedder(os.fspath(source), options), how), {}, None
+    elif how:
+        _nothing_left(how, "this model: it is no sentence encoder", "they say how a SentenceTransformer embeds")
     if isinstance(source, nn.Module):
         _nothing_left(given, "a module that is ready")
         module = unwrapped(source)
         if device is not None or kind is not None:
             module = _moved(module, device, kind)
         check_weights(module)
+        if isinstance(module, Embedder) and tokenizer is None:
+            tokenizer = module.tokenizer
         return _wrap(module, tokenizer, processor, forward, name, None)
     where = os.fspath(source)
     require("transformers", "hf", f"loading {where!r}")
     if device_map is not None:
-        require("accelerate", "hf", f"device_map={device_map!r}")
+        _needs("accelerate", f"device_map={device_map!r}")
         if device is not None:
             raise ModelError(f"device={str(device)!r} and device_map={device_map!r} both say where the weights go; give one of them")
     options = {**given, **({} if dtype is None else {"dtype": dtype if kind is None else kind})}
@@ -110,12 +125,17 @@ def _dtype(asked: torch.dtype | str | None) -> torch.dtype | None:
     return found
 
 
-def _nothing_left(given: dict[str, Any], what: str) -> None:
+def _needs(package: str, purpose: str) -> None:
+    """Refuses what needs a package that none of our extras installs."""
+    if find_spec(package) is None:
+        raise MissingExtraError(f"{purpose} needs the package {package!r}, which is not installed. Run: pip install {package}")
+
+
+def _nothing_left(given: dict[str, Any], what: str, when: str = "they act while a model is loaded from a name or a folder") -> None:
     """Refuses options that would do nothing."""
     if given:
         raise ModelError(
-            f"{', '.join(given)} cannot be applied to {what}; they act while a model is loaded from a name or a folder. "
-            "Leave them out, or pass the name"
+            f"{', '.join(given)} cannot be applied to {what}; {when}. Leave them out, or pass {'the name' if 'name' in when else 'one'}"
         )
 
 
@@ -161,7 +181,7 @@ def _configuration(where: str, options: dict[str, Any]) -> Any:
         file = find_adapter_config_file(where, **looked)
         if file is None:
             raise
-        require("peft", "hf", f"loading the adapter {where!r}")
+        _needs("peft", f"loading the adapter {where!r}")
         with open(file, encoding="utf-8") as text:
             base = json.load(text)["base_model_name_or_path"]
         kept = {key: value for key, value in options.items() if key not in ("revision", "subfolder")}

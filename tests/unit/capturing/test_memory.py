@@ -237,7 +237,7 @@ def test_a_thousand_captures_leak_no_memory_and_leave_no_hook(kind):
     psutil = pytest.importorskip("psutil")
     make, run = KINDS[kind]
     model, process = make(), psutil.Process()
-    for _ in range(50):
+    for _ in range(30):
         run(model)
     gc.collect()
     before, objects = process.memory_info().rss, len(gc.get_objects())

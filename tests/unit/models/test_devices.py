@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import inscape as ix
-from inscape.errors import ModelError, ModelNotFoundError, StoreMismatchError
+from inscape.errors import MissingExtraError, ModelError, ModelNotFoundError, StoreMismatchError
 from inscape.models.identity import weights_hash
 from inscape.models.placement import devices_of, input_device, is_dispatched
 from inscape.models.wrappers import core, trunk_of
@@ -29,6 +29,7 @@ def module(request: pytest.FixtureRequest) -> nn.Module:
 
 
 both = pytest.mark.parametrize("module", ["gpt2", "llama"], indirect=True)
+first = pytest.mark.parametrize("module", ["gpt2", pytest.param("llama", marks=pytest.mark.slow)], indirect=True)
 
 
 def _captured(model: Any, sites: Any = SITES) -> dict[str, Tensor]:
@@ -117,7 +118,7 @@ def test_a_module_that_accelerate_offloaded_equals_the_plain_one(module: nn.Modu
     assert model.identity(weights=True)["weights_sha256"] == weights_hash(plain)
 
 
-@both
+@first
 def test_edits_of_an_offloaded_model_act_as_on_the_plain_one(module: nn.Module, tmp_path: Path) -> None:
     import accelerate
 
@@ -265,7 +266,7 @@ def test_an_adapted_model_keeps_its_names_and_a_site_means_the_adapted_layer(mod
     assert torch.equal(prefixed[f"base_model.model.{block}"], found["blocks.1.resid_post"])
 
 
-@both
+@first
 def test_an_adapter_that_is_off_gives_the_plain_model(module: nn.Module) -> None:
     plain = _captured(copy.deepcopy(module))
     wrapped = _adapted(module)
@@ -280,7 +281,7 @@ def test_an_adapter_that_is_off_gives_the_plain_model(module: nn.Module) -> None
         torch.testing.assert_close(rows, adapted[site], rtol=1e-4, atol=1e-5)
 
 
-@both
+@first
 def test_a_batch_of_different_lengths_reads_an_adapted_model_as_each_text_alone(module: nn.Module) -> None:
     model = ix.load(_adapted(module))
     texts = [IDS[0], IDS[1][:3], IDS[2][:2]]
@@ -360,6 +361,18 @@ def test_the_folder_of_an_adapter_loads_its_model_too(gpt2: Any, tmp_path: Path)
         ix.load(tmp_path / "empty")
 
 
+@pytest.mark.parametrize("package", ["accelerate", "peft"])
+def test_packages_that_are_missing(gpt2: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    from inscape.models import loading
+
+    gpt2.save_pretrained(tmp_path / "base")
+    _adapted(type(gpt2).from_pretrained(tmp_path / "base")).save_pretrained(tmp_path / "adapter")
+    monkeypatch.setattr(loading, "find_spec", lambda name: None)
+    where, given = (tmp_path / "base", {"device_map": "auto"}) if package == "accelerate" else (tmp_path / "adapter", {})
+    with pytest.raises(MissingExtraError, match=rf"needs the package '{package}', which is not installed. Run: pip install {package}"):
+        ix.load(where, **given)
+
+
 def test_adapters_that_put_tokens_before_the_text_are_refused(gpt2: Any) -> None:
     import peft
 
@@ -414,7 +427,9 @@ COMPILED = {
 }
 
 
-@pytest.mark.parametrize("how", COMPILED)
+@pytest.mark.parametrize(
+    "how", ["wrapped", "in place", *(pytest.param(how, marks=pytest.mark.slow) for how in COMPILED if "blocks" in how)]
+)
 def test_a_compiled_model_equals_the_eager_one(llama: Any, how: str) -> None:
     plain = copy.deepcopy(llama)
     expected = _captured(plain)
@@ -579,7 +594,7 @@ def test_integer_weights_by_torch(llama: Any) -> None:
     assert ix.load(quantized(other)).identity(weights=True)["weights_sha256"] != facts["weights_sha256"], "packed weights count too"
 
 
-@both
+@first
 def test_nothing_is_left_on_an_adapted_compiled_offloaded_model(module: nn.Module) -> None:
     import accelerate
 
