@@ -113,7 +113,9 @@ class Stimuli:
                 "episode" where the policy keeps a state, since what it does then hangs on the steps before.
 
         Example:
-            >>> stimuli = Stimuli.from_episodes(policy, env, episodes=20)
+            >>> from inscape.zoo import TMaze
+            >>> Stimuli.from_episodes(lambda observation: 0, TMaze(), episodes=1, steps=3).column("step")
+            [0, 1, 2]
         """
         from inscape.capturing.episodes import play
 
