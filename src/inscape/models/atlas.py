@@ -69,6 +69,11 @@ class Atlas:
         self.stacks = find_towers(self._root, self.record, self._config, self._kind)
         sites = self.structure.sites
         sites.update({name: self._finish(site) for name, site in sites.items()})
+        within = getattr(self._root, "canonical_within", None)
+        for name in [name for name, site in sites.items() if within and not f"{site.path}.".startswith(f"{within}.")]:
+            del sites[name]
+        for name, path in getattr(self._root, "named_outputs", {}).items():  # of wrappers that know what they return
+            sites[name] = Site(name, path, kind="vector")
         if self.record is not None:
             self.record.forget_tensors()
 

@@ -166,6 +166,9 @@ def identity_of(module: nn.Module, config: Any, *, name: str, folder: str | None
     for key, found in (("adapters", adapter_facts(module)), ("quantization", quantization_facts(module, config))):
         if found is not None:
             facts[key] = found
+    describe = getattr(module, "describe", None)
+    if callable(describe) and hasattr(module, "named_outputs"):
+        facts["embedding"] = describe()
     if weights:
         facts["weights_sha256"] = weights_hash(module)
     return facts
