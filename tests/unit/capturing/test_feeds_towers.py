@@ -120,6 +120,15 @@ def test_a_sound_beside_what_is_to_be_written(whisper):
     assert store[DECODER].column("token_id")[:4].tolist() == [1, *_ids(3, texts((3,))[0])]
 
 
+def test_a_sound_beside_a_text_is_still_heard_and_known_again(whisper):
+    waves = [np.random.default_rng(i).normal(size=4000).astype(np.float32) for i in range(3)]
+    table = {"text": ["a", "b", "c"], "audio": waves}
+    store = ix.capture(whisper, table, ENCODER)
+    assert torch.equal(store[ENCODER].torch(), ix.capture(whisper, Stimuli(waves), ENCODER)[ENCODER].torch())
+    other = ix.capture(whisper, {**table, "audio": waves[::-1]}, ENCODER)
+    assert other.manifest.plan["input"]["content_sha256"] != store.manifest.plan["input"]["content_sha256"]
+
+
 VISION, TEXT = "vision.blocks.1.resid_post", "text.blocks.1.resid_post"
 
 

@@ -81,6 +81,7 @@ def _known(lengths: dict[int, np.ndarray | None], *, strict: bool) -> Callable[[
 
 def sound_feed(model: Model, stimuli: Stimuli, names: list[str]) -> ArrayFeed:
     """The feed of a model that hears."""
+    whole = stimuli
     if stimuli.kind not in ("sound", "array"):
         column = next((name for name in ("audio", "sound") if stimuli.has(name)), None)
         stimuli = stimuli if column is None else stimuli.part(column)
@@ -94,7 +95,13 @@ def sound_feed(model: Model, stimuli: Stimuli, names: list[str]) -> ArrayFeed:
         getattr(module, "base_model", None), "_get_feat_extract_output_lengths", None
     )
     norm = getattr(model.config, "feat_extract_norm", None)
-    note = {"processor": None if processor is None else type(processor).__name__, "sampling_rate": expected, "feat_extract_norm": norm}
+    note: dict[str, Any] = {
+        "processor": None if processor is None else type(processor).__name__,
+        "sampling_rate": expected,
+        "feat_extract_norm": norm,
+    }
+    if stimuli is not whole:
+        note["content_sha256"] = stimuli.digest()  # what is known of the whole is the texts
     counted: dict[int, int] = {}
 
     def prepare(where: int) -> Tensor:
