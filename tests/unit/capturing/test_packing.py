@@ -32,7 +32,8 @@ def model(make, plain_tokenizer):
 
 
 @pytest.mark.parametrize(
-    ("name", "attention"), [("gpt2", "sdpa"), ("gpt2", "eager"), ("llama", "sdpa"), ("bert", "sdpa"), ("bert", "eager"), ("roberta", "sdpa")]
+    ("name", "attention"),
+    [("gpt2", "sdpa"), ("gpt2", "eager"), ("llama", "sdpa"), ("bert", "sdpa"), ("bert", "eager"), ("roberta", "sdpa")],
 )
 def test_packed_rows_are_the_rows_of_each_document_alone(make, plain_tokenizer, bert_tokenizer, name, attention):
     module = make(name)
