@@ -318,3 +318,20 @@ def test_a_manifest_of_parts_is_plain_json(tmp_path):
     manifest = json.loads((tmp_path / "s" / "manifest.json").read_text())
     assert manifest["notes"] == {"parts": {"count": 2, "shards": 6}} and manifest["shards"] == [] and not manifest["complete"]
     assert json.loads((tmp_path / "s" / "parts" / "2.json").read_text())["rows"] == {"stimulus": 4}
+
+
+def test_parts_of_generated_tokens_are_those_of_one_process(tmp_path, make, plain_tokenizer):
+    model = ix.load(make("gpt2"), tokenizer=plain_tokenizer)
+    options = {"sites": "blocks.1.resid_post", "tokens": "all", "generate": 3, "shard_stimuli": 4}
+    texts = [words(2 + i % 4, i) for i in range(11)]
+    ix.capture(model, texts, to=tmp_path / "whole", **options)
+    for k in (2, 1):
+        store = ix.capture(model, texts, to=tmp_path / "cut", part=f"{k}/2", **options)
+    assert store.complete and _contents(tmp_path / "cut") == _contents(tmp_path / "whole")
+
+
+def test_streams_and_remote_folders_have_no_parts(tmp_path):
+    with pytest.raises(StimuliError, match=r"part='1/2' cuts stimuli that are known; a stream is read by one process"):
+        ix.capture(_module(), ({"array": row} for row in _arrays().numpy()), "0", to=tmp_path / "s", part="1/2")
+    with pytest.raises(StoreMismatchError, match=r"part=1/2 needs a local folder, which processes can lock; memory://parts is an address"):
+        ix.capture(_module(), _arrays(), to="memory://parts", part="1/2", **OPTIONS)

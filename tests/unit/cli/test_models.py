@@ -123,3 +123,19 @@ def test_capture_of_what_the_model_adds_and_of_contexts(inscape, folder, ids, tm
         assert ran.code == 0, ran.err
     packed, plain = (open_store(tmp_path / name)["blocks.1.resid_post"].torch() for name in "pa")
     torch.testing.assert_close(packed, plain, rtol=0, atol=1e-5)
+
+
+def test_capture_in_parts_says_what_is_missing_until_the_last(inscape, folder, ids, tmp_path):
+    words = ("capture", folder, ids, "--sites", "blocks.1.resid_post", "--to", tmp_path / "cut", "--shard-stimuli", "3")
+    first = inscape(*words, "--part", "2/2")
+    assert first.code == 0, first.err
+    assert "This part is done; part 1/2 (0 of 2 shards done) is missing. Run the capture with part='1/2'" in first.last
+    content = json.loads(inscape(*words, "--part", "2/2", "--json").out)
+    assert content["complete"] is False and content["missing"].startswith("part 1/2")
+    last = inscape(*words, "--part", "1/2")
+    assert last.code == 0 and last.last.startswith("inscape measure ")
+    whole = inscape(*words[:5], "--to", tmp_path / "whole", "--shard-stimuli", "3")
+    assert whole.code == 0
+    for file in sorted((tmp_path / "whole").rglob("*.safetensors")):
+        assert (tmp_path / "cut" / file.relative_to(tmp_path / "whole")).read_bytes() == file.read_bytes()
+    assert inscape(*words, "--part", "3/2").code == 1

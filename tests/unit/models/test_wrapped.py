@@ -299,6 +299,7 @@ def process_group(tmp_path: Path) -> Any:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_data_parallel_shells_are_taken_off(gpt2: Any, process_group: Any) -> None:
     expected = captured(copy.deepcopy(gpt2))
     for shell in (nn.DataParallel, nn.parallel.DistributedDataParallel):
