@@ -288,7 +288,8 @@ def test_a_detector_has_a_backbone_beside_its_stacks() -> None:
 
 
 def test_a_u_net_has_blocks_in_too_many_places_for_one_name() -> None:
-    diffusers = pytest.importorskip("diffusers")
+    import diffusers
+
     net = diffusers.UNet2DModel(
         sample_size=8, block_out_channels=(4, 8), layers_per_block=1, norm_num_groups=2, attention_head_dim=4,
         down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"),
