@@ -249,9 +249,9 @@ def test_one_dead_site_of_a_model_does_not_take_the_others_down():
         def forward(self, x):
             return self.bad(self.good(x))
 
-    result = ix.measure(
-        ix.load(Broken()), "participation_ratio", stimuli=np.ones((12, 5), "f4") * np.arange(12)[:, None], sites=["good", "bad"]
-    )
+    stimuli = np.ones((12, 5), "f4") * np.arange(12)[:, None]
+    with pytest.warns(InscapeWarning, match="site 'bad' gives NaN or infinity in 12 of 12 rows"):
+        result = ix.measure(ix.load(Broken()), "participation_ratio", stimuli=stimuli, sites=["good", "bad"])
     status = dict(zip(result.column("site"), result.column("status"), strict=True))
     assert status == {"good": "ok", "bad": "degenerate"}
     assert "Broken/bad" in result.where(site="bad").rows()[0]["reason"]
