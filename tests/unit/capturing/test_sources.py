@@ -190,6 +190,17 @@ def test_loaders_give_rows_without_padding(gpt2):
         assert "attention_mask" not in store.stimuli.column_names
 
 
+def test_tables_of_ids_are_read_without_padding(gpt2):
+    gpt2.tokenizer.padding_side = "left"
+    try:
+        padded = gpt2.tokenizer(TEXTS, padding=True, return_token_type_ids=False)
+    finally:
+        gpt2.tokenizer.padding_side = "right"
+    plain = ix.capture(gpt2, TEXTS, sites=SITE, tokens="all")[SITE].torch()
+    for form in (padded, datasets.Dataset.from_dict(dict(padded)), datasets.Dataset.from_dict(dict(padded)).to_iterable_dataset()):
+        torch.testing.assert_close(ix.capture(gpt2, form, sites=SITE, tokens="all")[SITE].torch(), plain, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("form", ["tensor", "tuple", "dict", "named", "list of rows", "data set", "items"])
 def test_loaders_of_every_form(form):
     torch.manual_seed(0)
