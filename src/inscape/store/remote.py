@@ -109,6 +109,8 @@ def place_of(path: str | os.PathLike[str] | RemotePath) -> Place:
         return path
     text = os.fspath(path)
     if "://" not in text:
+        if isinstance(path, Path):
+            _no_address(text)
         return Path(text).expanduser()
     address = urlparse(text)
     if address.scheme == "file":
@@ -129,6 +131,11 @@ def place_of(path: str | os.PathLike[str] | RemotePath) -> Place:
     return RemotePath(files, str(where), text.rstrip("/"))
 
 
-def is_remote(path: Any) -> bool:
-    """Whether a path is an address that leads elsewhere."""
-    return isinstance(path, RemotePath) or (isinstance(path, (str, Path)) and "://" in str(path) and not str(path).startswith("file://"))
+def _no_address(text: str) -> None:
+    """Refuses a `Path` that was made of an address: it has lost one of the slashes, and would be a folder called "s3:"."""
+    kind, colon, rest = text.partition(":/")
+    if colon and len(kind) > 1 and "/" not in kind:
+        from fsspec import available_protocols
+
+        if kind in available_protocols():
+            raise StoreMismatchError(f"{text!r} is the address {kind}://{rest} as a Path, which cannot hold one; give it as text")

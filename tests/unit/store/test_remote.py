@@ -229,6 +229,13 @@ def test_addresses_that_cannot_be_opened() -> None:
         ix.capture(torch.nn.Sequential(torch.nn.Linear(2, 2)), torch.zeros(2, 2), "0", to="memry://x")
 
 
+def test_an_address_in_a_path_is_refused() -> None:
+    with pytest.raises(StoreMismatchError, match="'memory:/bucket/x' is the address memory://bucket/x as a Path, which cannot hold one"):
+        open_store(Path("memory://bucket/x"))
+    with pytest.raises(StoreCorruptError, match="odd:/x does not exist"):
+        open_store(Path("odd:/x"))
+
+
 def test_folders_that_hold_something_else(toy: SimpleNamespace) -> None:
     fsspec.core.url_to_fs(ROOT)[0].pipe_file("/bucket/toy/notes.txt", b"mine")
     with pytest.raises(StoreMismatchError, match=r"memory://bucket/toy holds 1 files that belong to no store \(notes.txt\)"):
