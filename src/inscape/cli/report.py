@@ -35,6 +35,10 @@ def saved(path: str) -> Any:
     """
     from inscape.errors import ResultError
 
+    if "://" in path:  # results are saved in folders; stores may be behind addresses
+        from inscape.store import open as open_store
+
+        return open_store(path)
     folder = Path(path)
     if (folder / "settings.json").is_file():
         from inscape.results import Result

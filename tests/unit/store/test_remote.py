@@ -281,6 +281,16 @@ def test_captures_write_and_open_addresses(tmp_path: Path) -> None:
     assert torch.equal(ix.open(address)["2"].torch(), store["2"].torch())
 
 
+def test_the_command_line_takes_addresses(toy: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    from inscape.cli import main
+
+    toy.write(ROOT)
+    assert main(["verify", ROOT]) == 0
+    alter("shards/h.0/2.safetensors", lambda data: data[:-1] + bytes([data[-1] ^ 1]))
+    assert main(["verify", ROOT]) != 0
+    assert "2.safetensors was altered" in "".join(capsys.readouterr())
+
+
 def test_nothing_stays_behind_here(toy: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     toy.write(ROOT)
