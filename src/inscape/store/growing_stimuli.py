@@ -127,7 +127,8 @@ def _parts(root: Place, manifest: Manifest, columns: list[str] | None = None) ->
 
 def _named_alike(table: pa.Table) -> pa.Table:
     """The table with the inner fields of lists named as Arrow names them: Parquet has a name of its own, and bytes must not tell
-    whether a run was resumed."""
+    whether a run was resumed.
+    """
     return table.cast(pa.schema([pa.field(field.name, _plain(field.type)) for field in table.schema]))
 
 
