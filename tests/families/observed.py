@@ -30,8 +30,13 @@ def readable(name: str) -> tuple[str, ...]:
 
 @cache
 def listed(name: str) -> dict[str, SiteInfo]:
-    """All rows of the family's `model.sites()`."""
-    return {row.name: row for row in model_of(name).sites()}
+    """All rows of the family's `model.sites()`; shapes that are taken from what is captured are those of the first stimulus."""
+    family, model = families()[name], model_of(name)
+    if model.modality != "tensor":
+        return {row.name: row for row in model.sites()}
+    model = ix.load(model_of(name).module, **{"name": name, **family.load})
+    ix.capture(model, first_of(family.stimuli()), list(readable(name)), "all", progress=False)
+    return {row.name: row for row in model.sites()}
 
 
 @cache

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from inscape.models.names import CANONICAL_BLOCK
 from inscape.models.sites import SiteInfo
 from tests.families.catalog import families, model_of
-from tests.families.observed import canonical, captured, drift, listed, pattern_gap, readable
+from tests.families.observed import captured, drift, listed, pattern_gap, readable
 
 HEAD = """# Models and sites
 
@@ -58,7 +58,9 @@ def stacks(name: str) -> list[Stack]:
     """A family's stacks, the one without a prefix first."""
     found: dict[str, Stack] = {}
     several: dict[tuple[str, str], list[SiteInfo]] = {}
-    for site, row in canonical(name).items():
+    for site, row in listed(name).items():
+        if not row.canonical:
+            continue
         plain = _STAGE.sub("", site)
         match = _BLOCK.match(plain) or _END.match(plain)
         assert match, f"{site} is no name that this page knows how to show"
