@@ -33,10 +33,12 @@ A cell gives the shape of what one stimulus of the example has in a block from t
 """
 
 PARTS = {
-    "The stream": ("embed", "resid_pre", "resid_mid", "resid_mid_cross", "resid_post", "final_norm", "embedding", "logits"),
-    "Attention": ("q", "k", "v", "attn_pattern", "z", "attn_out", "cross_attn_out"),
-    "Between the layers": ("mixer_out", "router", "experts_out", "mlp_act", "mlp_out"),
+    "The stream": ("embed", "resid_pre", "resid_mid", "resid_post", "final_norm", "logits"),
+    "Attention": ("q", "k", "v", "attn_pattern", "z", "attn_out"),
+    "MLPs, experts, state spaces": ("mlp_act", "mlp_out", "router", "experts_out", "mixer_out"),
+    "Between towers": ("cross_attn_out", "resid_mid_cross", "embedding"),
 }
+_NO_BREAK = "\u00a0"
 _STAGE = re.compile(r"(?:^|(?<=\.))stages\.(\d+|\*)\.")
 _BLOCK = re.compile(r"^(?P<tower>(?:\w+\.)?)blocks\.(?P<block>\d+|\*)\.(?P<site>\w+)$")
 _END = re.compile(r"^(?P<tower>(?:\w+\.)?)(?P<site>\w+)$")
@@ -123,7 +125,7 @@ def _cell(stack: Stack, site: str, reasons: Reasons) -> str:
         return ""
     if not row.available:
         return reasons.mark(row.note)
-    return " ".join(filter(None, ["✓", shape(row), reasons.mark(stack.lacks[site]) if site in stack.lacks else ""]))
+    return _NO_BREAK.join(filter(None, ["✓", shape(row), reasons.mark(stack.lacks[site]) if site in stack.lacks else ""]))
 
 
 def batching() -> list[str]:
@@ -137,15 +139,17 @@ def batching() -> list[str]:
         kinds = ", ".join(dict.fromkeys(store[site].kind for site in readable(name)))
         gap = pattern_gap(name)
         figures = [ceiling(worst), "" if gap is None else ceiling(gap)]
-        rows.append([name, f"`{type(model_of(name).module).__name__}`", model_of(name).modality, kinds, sides, *figures, family.note])
-    head = ["", "class", "reads", "rows are", "padding", "drift", "pattern", ""]
+        rows.append([name, f"`{type(model_of(name).module).__name__}`", model_of(name).modality, kinds, sides, *figures])
+    head = ["", "class", "reads", "rows are", "padding", "drift", "pattern"]
     said = 'With padding "none" only stimuli of equal length or size share a batch.'
     return ["", "## Batches", "", said, "", *table(head, rows)]
 
 
 def ceiling(value: float) -> str:
     """The power of ten above a value: what does not change from one machine to the next."""
-    return "0" if value == 0 else f"≤ 1e{math.ceil(math.log10(value))}"
+    if value == 0:
+        return "0"
+    return f"≤{_NO_BREAK}10{str(math.ceil(math.log10(value))).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
 
 
 def details(name: str) -> list[str]:
@@ -159,7 +163,8 @@ def details(name: str) -> list[str]:
     for path in families()[name].paths:
         row = listed(name).get(path)
         rows.append([f"`{path}`", "by its path", "" if row is None else shape(row), "" if row is None else row.note])
-    return ["", f"### {name}", "", *table(["site", "taken at", "shape", "note"], rows)]
+    note = [families()[name].note, ""] if families()[name].note else []
+    return ["", f"### {name}", "", *note, *table(["site", "taken at", "shape", "note"], rows)]
 
 
 def _place(site: str) -> int:
@@ -180,7 +185,7 @@ def page() -> str:
 
 def without_measurements(text: str) -> str:
     """The page without what may differ from machine to machine."""
-    return re.sub(r"\| (0|≤ 1e-?\d+) (?=\|)", "| … ", text)
+    return re.sub(r"\| (0|≤\s10[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+) (?=\|)", "| … ", text)
 
 
 if __name__ == "__main__":
