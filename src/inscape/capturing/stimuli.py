@@ -148,7 +148,7 @@ class Stimuli:
             StimuliError: the data is taken as a whole.
 
         Example:
-            >>> texts = Stimuli.stream(dataset, column="document")
+            >>> texts = Stimuli.stream(({"document": text} for text in ["A cat.", "A dog."]), column="document")
         """
         from inscape.capturing.streams import StimulusStream
 

@@ -288,7 +288,7 @@ class Store:
             MissingExtraError: FAISS is not installed.
 
         Example:
-            >>> store = Store.from_faiss("corpus.index", stimuli=table)
+            >>> store = Store.from_faiss("corpus.index", stimuli=table)    # doctest: +SKIP
         """
         from inscape.store.building import from_faiss
 
