@@ -171,7 +171,9 @@ def test_what_cannot_be_reported_is_refused(tmp_path, profile, monkeypatch):
         report(to=tmp_path / "r.html")
     with pytest.raises(ResultError, match="a report is made of results and stores, got 'runs/x' of type str"):
         report("runs/x", to=tmp_path / "r.html")  # pyright: ignore
-    with pytest.raises(ResultError, match="the report has no section for results of kind 'odd'; it has compare, measure, trajectory"):
+    with pytest.raises(
+        ResultError, match="the report has no section for results of kind 'odd'; it has compare, measure, systems, trajectory"
+    ):
         report(Result(profile.rows(), settings={"result": "odd"}), to=tmp_path / "r.html")
     monkeypatch.setattr("inscape.reporting.page.LARGEST_PAGE", 1000)
     with pytest.raises(ResultError, match=r"the report would have [\d,]+ bytes, more than 1,000; give fewer of the 1 results"):
