@@ -1,10 +1,12 @@
-"""Writes the pages that follow from the code: one per measure, their table, and the reference of every public name."""
+"""Writes the pages that follow from the code: one per measure, their table, the gallery, and the reference of every public name."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import inspect
 import re
+import sys
 import textwrap
 import tomllib
 from collections.abc import Iterable
@@ -186,10 +188,21 @@ def reference(path: Path) -> None:
     path.write_text("\n".join(lines))
 
 
+def gallery(path: Path) -> None:
+    """The page of the studies; `studies` lies beside the package and is found from the root of the repository."""
+    sys.path.insert(0, str(ROOT))
+    try:
+        page = importlib.import_module("studies.page")
+    finally:
+        sys.path.remove(str(ROOT))
+    path.write_text(page.markdown())
+
+
 def write(folder: Path) -> None:
     """All generated pages."""
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.rglob("*.md"):
         old.unlink()
     measures(folder / "measures")
+    gallery(folder / "gallery.md")
     reference(folder / "reference.md")
