@@ -22,6 +22,7 @@ _HOMES = {
     "plan": "inscape.measures",
     "measure": "inscape.measures",
     "compare": "inscape.measures",
+    "rdm": "inscape.rsa",
     "Result": "inscape.results",
     "edit": "inscape.edits",
     "report": "inscape.reporting",
@@ -46,6 +47,7 @@ __all__ = [
     "measures",
     "open",
     "plan",
+    "rdm",
     "report",
     "stats",
     "summaries",
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
     from inscape.models import Model, load
     from inscape.reporting import report
     from inscape.results import Result
+    from inscape.rsa import rdm
     from inscape.store import Store, View, open
 
 
