@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,21 +48,21 @@ def in_file_order(model: torch.nn.Module, texts: list[list[int]]) -> list[torch.
     return kept
 
 
-def computed_tokens(model: torch.nn.Module, run: object) -> int:
-    """Tokens that the model reads while `run` runs, padding included."""
+def computed_tokens(model: torch.nn.Module, run: Callable[[], Any]) -> tuple[Any, int]:
+    """What `run` returns, and the tokens that the model reads meanwhile, padding included."""
     seen: list[int] = []
     handle = model.transformer.wte.register_forward_pre_hook(lambda _module, args: seen.append(args[0].numel()))
     try:
-        run()
+        made = run()
     finally:
         handle.remove()
-    return sum(seen)
+    return made, sum(seen)
 
 
 @case("zipf_throughput")
 def zipf_throughput(tiny: bool) -> Generator[Setup]:
     """Residual streams of the last token of 10,000 texts whose lengths follow Zipf's law, one to 256 tokens."""
-    count, layers, width = (200, 2, 16) if tiny else (10_000, 4, 128)
+    count, layers, width = (200, 2, 16) if tiny else (10_000, 2, 64)
     model = gpt2(layers=layers, width=width, heads=4, vocabulary=1000, positions=256)
     texts = zipf_texts(count, 256, 1000)
     wrapped = ix.load(model)
@@ -70,10 +71,10 @@ def zipf_throughput(tiny: bool) -> Generator[Setup]:
     def bucketed() -> ix.Store:
         return ix.capture(wrapped, texts, sites=RESIDUALS, tokens="last", progress=False)
 
-    ours = torch.stack([bucketed()[f"blocks.{i}.resid_post"].torch() for i in range(layers)])
-    theirs = torch.stack([torch.cat(in_file_order(model, texts)[i::layers]) for i in range(layers)])
+    (store, computed), (kept, fixed) = computed_tokens(model, bucketed), computed_tokens(model, lambda: in_file_order(model, texts))
+    ours = torch.stack([store[f"blocks.{i}.resid_post"].torch() for i in range(layers)])
+    theirs = torch.stack([torch.cat(kept[i::layers]) for i in range(layers)])
     torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)  # both sides give the same rows
-    computed, fixed = computed_tokens(model, bucketed), computed_tokens(model, lambda: in_file_order(model, texts))
     subjects = {"bucketed": Subject(bucketed), "file_order": Subject(lambda: in_file_order(model, texts))}
     figures = {
         "throughput": Figure(
@@ -85,5 +86,11 @@ def zipf_throughput(tiny: bool) -> Generator[Setup]:
         "throughput_cpu": Figure("the same in CPU seconds", ratio("file_order", "bucketed"), 1.5, "higher"),
     }
     single = {"waste": ("tokens that the capture computed beyond those of the texts, as a part of all", 1 - real / computed, 0.05, "")}
-    notes = {"texts": count, "tokens": real, "computed": computed, "computed_in_file_order": fixed}
+    notes = {
+        "model": {"layers": layers, "width": width},
+        "texts": count,
+        "tokens": real,
+        "computed": computed,
+        "computed_in_file_order": fixed,
+    }
     yield Setup(subjects, figures, single, notes=notes)

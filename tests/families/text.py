@@ -177,6 +177,16 @@ ENCODERS = [
         special=True,
     ),
     family(
+        "DeBERTa",
+        "DebertaForMaskedLM",
+        "DebertaConfig",
+        {**SIZES, **TOKENS, "relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_biased_input": False},
+        sites=tuple(name for name in TRANSFORMER if name[-2:] not in (".q", ".v")),
+        lacks={**NO_NORM, **{f"blocks.1.{name}": "puts them together from several tensors" for name in "qv"}},
+        special=True,
+        note="Queries and values have biases that are added outside of their projection.",
+    ),
+    family(
         "DeBERTa-v2",
         "DebertaV2ForMaskedLM",
         "DebertaV2Config",
@@ -187,6 +197,16 @@ ENCODERS = [
         lacks=NO_NORM,
         special=True,
         note="Projections also read relative positions: the run over tokens is meant.",
+    ),
+    family(
+        "XLNet",
+        "XLNetLMHeadModel",
+        "XLNetConfig",
+        {"d_model": 16, "n_layer": 3, "n_head": 4, "d_inner": 32, "vocab_size": VOCABULARY, **ENDS},
+        sites=tuple(name for name in TRANSFORMER if name[-2:] not in (".q", ".k", ".v", ".z")),
+        lacks={**NO_NORM, **{f"blocks.1.{name}": "attention runs fused" for name in "qkvz"}},
+        special=True,
+        note="Time stands before the stimuli inside; its projections are plain matrices without modules.",
     ),
     family(
         "ModernBERT",

@@ -151,10 +151,12 @@ def _check(model: Model, stimuli: Stimuli, feed: Feed, generation: Generation) -
         raise StimuliError(f"{asked} continues texts, and {model.name} ({type(module).__name__}) {lacks}; load a causal language model")
     limit = known_limit(tokenizer_of(model), model.config)
     longest = int(feed.encoded.lengths.argmax())
+    if limit is not None and generation.tokens >= limit:
+        raise StimuliError(f"{asked} leaves no room for a prompt in the {limit} positions of {model.name}; ask for fewer tokens")
     if limit is not None and feed.encoded.lengths[longest] + generation.tokens > limit:
         raise StimuliError(
             f"stimulus {stimuli.ids[longest]!r} has {feed.encoded.lengths[longest]} tokens, so {asked} goes beyond the {limit} positions "
-            f"of {model.name}; shorten it with max_length={max(1, limit - generation.tokens)} (and truncation_side='left' to keep its end)"
+            f"of {model.name}; shorten it with max_length={limit - generation.tokens} (and truncation_side='left' to keep its end)"
         )
     for edited in model.edited:
         for site, change in edited.pairs:

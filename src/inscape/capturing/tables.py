@@ -127,9 +127,10 @@ def kind_of(values: list[Any], name: str | None = None) -> str:
     """
     if name == "messages" and values and all(isinstance(value, str) and value.lstrip().startswith("[{") for value in values):
         return "chat"
-    missing = [position for position, value in enumerate(values) if value is None]
+    missing = [position for position, value in enumerate(values) if _is_missing(value)]
     if missing:
-        raise StimuliError(f"{len(missing)} stimuli are missing (None), the first at position {missing[0]}; drop those rows or fill them")
+        told = f"{len(missing)} stimuli are missing ({values[missing[0]]}), the first at position {missing[0]}"
+        raise StimuliError(f"{told}; drop those rows or fill them")
     kinds = {_kind(value) for value in values}
     if kinds == {"image", "text"} or kinds == {"sound", "text"}:
         kinds = {"text"}  # a sentence may well end in ".png"; only a list of nothing but file names is a list of files
@@ -157,6 +158,11 @@ def _kind(value: Any) -> str:
     if array.dtype == np.uint8 and array.ndim in (2, 3):
         return "image"
     return "tokens" if array.ndim == 1 and array.dtype.kind in "iu" else "array"
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a cell is empty: None, or what tables of numbers and pandas put there."""
+    return value is None or (isinstance(value, float) and value != value) or type(value).__name__ in ("NAType", "NaTType")
 
 
 def _is_content(value: Any) -> bool:

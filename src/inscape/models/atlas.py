@@ -77,22 +77,30 @@ class Atlas:
         if self.record is not None:
             self.record.forget_tensors()
 
+    def head_fails(self, problem: str) -> None:
+        """Notes that only the trunk could be surveyed, since the whole does not run on the example."""
+        self.problem = self.structure.missing["logits"] = problem
+
     def _finish(self, site: Site) -> Site:
         outside = self._has_trunk and self._trunk != "" and site.path != self._trunk and not site.path.startswith(self._trunk + ".")
         return replace(site, needs_logits=site.needs_logits or outside)
 
-    def _shape(self, path: str, port: str) -> tuple[int, ...] | None:
+    def _shape(self, path: str, port: str, nth: int | None = None) -> tuple[int, ...] | None:
         if port == "pattern":
-            found = pattern_of(self.record, path, layout_of(self._root, path, None).time_first) if self.record is not None else ""
+            found = (
+                pattern_of(self.record, path, self._layout(path, "in", self._shape(path, "in")).time_first)
+                if self.record is not None
+                else ""
+            )
             return None if isinstance(found, str) else found[1]
-        call = self.record.first(path) if self.record is not None else None
+        call = self.record.run_of(path, nth or 0) if self.record is not None else None
         return None if call is None else call.given_raw if port == "out" else call.taken_raw
 
     def raw(self, name: str, path: str, port: Port, call: int | None = None) -> Site:
         """The site of a module, by its path."""
         if port == "pattern":
             return self._raw_pattern(name, path, call)
-        shape = self._shape(path, port)
+        shape = self._shape(path, port, call)
         layout = self._layout(path, port, shape)
         tower = self.stacks.at(path, shape, self.record.reads.get(path, "") if self.record is not None else "")
         kind = self._kind if tower is None else tower.kind
@@ -103,11 +111,13 @@ class Atlas:
         return self._finish(Site(name, path, port, kind=kind, layout=layout, call=call, tower="" if tower is None else tower.name))
 
     def _layout(self, path: str, port: str, shape: tuple[int, ...] | None) -> Layout:
+        if self.record is not None and self.record.puts_time_first(shape):
+            return Layout(time_first=True)
         other = self.record.resized.get(path) if self.record is not None else None
         return layout_of(self._root, path, shape, None if other is None else other[0 if port == "in" else 1])
 
     def _raw_pattern(self, name: str, path: str, call: int | None) -> Site:
-        layout = Layout(time_first=layout_of(self._root, path, None).time_first)
+        layout = Layout(time_first=self._layout(path, "in", self._shape(path, "in")).time_first)
         found = pattern_of(self.record, path, layout.time_first) if self.record is not None else ""
         heads, note = (None, "") if isinstance(found, str) else (found[1][1], found[0].note)
         tower = self.stacks.at(path)
@@ -260,7 +270,7 @@ class Atlas:
 
     def rows(self, site: Site) -> tuple[int, ...] | None:
         """Shape of a site's activations for the example, if it was seen."""
-        shape = self._shape(site.path, site.port)
+        shape = self._shape(site.path, site.port, site.call)
         if shape is None or site.port == "pattern":
             return shape
         empty = Tensor.new_empty(next(iter(self._root.parameters()), Tensor()), shape, device="meta")

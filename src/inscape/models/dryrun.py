@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -58,6 +59,7 @@ class Record:
         reads: for a model that was run in several passes, which of these a module ran in.
         results: what the model returned, by what it read ("text", "image", "audio", or "" for all at once).
         resized: for models of maps, the shapes `(input, output)` of every module in a second run on inputs of another size.
+        turned: `(t, b)`, the sizes of the token ids that were run, turned around: a tensor that begins so puts time first.
     """
 
     calls: list[Call] = field(default_factory=lambda: [])
@@ -70,6 +72,7 @@ class Record:
     reads: dict[str, str] = field(default_factory=lambda: {})
     results: dict[str, Any] = field(default_factory=lambda: {})
     resized: dict[str, tuple[Shape | None, Shape | None]] = field(default_factory=lambda: {})
+    turned: Shape | None = None
 
     def join(self, other: Record) -> None:
         """Adds a pass over other inputs of the same model, as if it had followed."""
@@ -96,9 +99,17 @@ class Record:
         self.results.clear()
         self.result = None
 
+    def puts_time_first(self, shape: Shape | None) -> bool:
+        """Whether a tensor [t, b, d] of this shape has its axes the other way round than the token ids [b, t]."""
+        return self.turned is not None and shape is not None and len(shape) == 3 and shape[:2] == self.turned
+
     def first(self, path: str) -> Call | None:
         """The first run of a module, if it ran."""
-        return next((call for call in self.calls if call.path == path), None)
+        return self.run_of(path, 0)
+
+    def run_of(self, path: str, nth: int) -> Call | None:
+        """The run of a module with this number, counted from 0, if there was one."""
+        return next(itertools.islice((call for call in self.calls if call.path == path), nth, None), None)
 
 
 def linear_like(module: nn.Module) -> bool:

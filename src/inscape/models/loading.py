@@ -89,6 +89,8 @@ def load(
         if isinstance(module, Embedder) and tokenizer is None:
             tokenizer = module.tokenizer
         return _wrap(module, tokenizer, processor, forward, name, None)
+    if not isinstance(source, (str, os.PathLike)):
+        raise ModelError(no_model(source))
     where = os.fspath(source)
     require("transformers", "hf", f"loading {where!r}")
     if device_map is not None:
@@ -113,6 +115,18 @@ def load(
         processor = _companion("AutoImageProcessor" if modality == "image" else "AutoFeatureExtractor", processor, where, shared)
     label = name or os.path.basename(os.path.normpath(where))
     return _wrap(module, tokenizer, processor, forward, label, _folder(where, module))
+
+
+def no_model(source: Any) -> str:
+    """Why something that is neither a module nor a name cannot be loaded, and what to give instead."""
+    if isinstance(source, type):
+        return f"{source.__name__} is a class, which has no weights; give a model made of it, as in {source.__name__}.from_pretrained(...)"
+    inside = next((name for name in ("model", "module", "_model", "network") if isinstance(getattr(source, name, None), nn.Module)), None)
+    kind = type(source).__name__
+    if inside is None:
+        return f"a {kind} is no model; give a Hugging Face id, a folder, or the nn.Module itself"
+    tokenizer = ", tokenizer=it.tokenizer" if getattr(source, "tokenizer", None) is not None else ""
+    return f"a {kind} is not a model itself but holds one; give that: ix.load(it.{inside}{tokenizer})"
 
 
 def _dtype(asked: torch.dtype | str | None) -> torch.dtype | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -113,10 +113,19 @@ class Model:
         if self._atlas is None or (example is not None and (not self._atlas.form or form(example) != self._atlas.form)):
             path = next((path for path, part in self.module.named_modules() if part is self._caller.trunk), "")
             atlas = Atlas(self.module, self.modality, self.config, path, self.has_trunk)
-            plans = [[("the given example", example)]] if example is not None else examples(self.module, self.modality, self.config)
+
+            def plans() -> Iterable[list[tuple[str, Any]]]:
+                return [[("the given example", example)]] if example is not None else examples(self.module, self.modality, self.config)
+
             integers = any(isinstance(part, nn.Embedding) for part in self.module.modules())
             with self.evaluating(), self._eagerly(), _same_random_numbers():
-                atlas.survey(plans, lambda batch: self._caller(self.module, batch), integers=integers)
+                atlas.survey(plans(), lambda batch: self._caller(self.module, batch), integers=integers)
+                if atlas.record is None and self.has_trunk:
+                    # A head may ask for more than the rest: a classifier for the id of the padding, say.
+                    problem = atlas.problem
+                    atlas.survey(plans(), lambda batch: self._caller(self._caller.trunk, batch), integers=integers)
+                    if atlas.record is not None:
+                        atlas.head_fails(problem)
                 if self._caller.starts_itself is None:
                     self._caller.try_without_decoder_inputs(next(examples(self.module, self.modality, self.config))[0][1])
             self._atlas = atlas

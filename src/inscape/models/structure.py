@@ -75,7 +75,7 @@ def analyze(root: nn.Module, blocks: str, log: Record, config: Any, kind: Kind) 
     runs = _runs(root, blocks, log)
     if runs is None:
         return None
-    layout = _time_first(root, runs[0].call.path)
+    layout = _time_first(root, runs[0].call.path, log)
     found = _ends_of([(run.call.path, run.nth) for run in runs], blocks, kind, layout)
     if not _is_stream(runs):
         return None
@@ -177,10 +177,11 @@ def _alike(log: Record, a: Call, b: Call, paths: list[str]) -> bool:
     return steps(a) == steps(b)
 
 
-def _time_first(root: nn.Module, path: str) -> Layout:
-    block = root.get_submodule(path)
+def _time_first(root: nn.Module, path: str, log: Record) -> Layout:
+    block, seen = root.get_submodule(path), log.first(path)
     first = next((part for part in block.modules() if isinstance(part, (nn.MultiheadAttention, nn.RNNBase))), None)
-    return Layout(time_first=first is not None and not first.batch_first)
+    turned = seen is not None and log.puts_time_first(seen.taken_raw)
+    return Layout(time_first=turned or (first is not None and not first.batch_first))
 
 
 def _after(root: nn.Module, log: Record, last: Call, layout: Layout, kind: Kind, found: Structure) -> None:

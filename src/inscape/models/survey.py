@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from inscape.models.alike import representatives
 from inscape.models.calling import READS
@@ -68,10 +69,18 @@ def _passes(root: nn.Module, passes: list[Pass], run: Callable[[Any], Any]) -> t
         what = next(iter(read)) if len(read) == 1 else ""
         log.results = {what: log.result}
         log.reads = dict.fromkeys(log.count, what) if len(passes) > 1 else {}
+        log.turned = _turned(batch)
         if read != {"text"} and any(isinstance(part, _CONVOLUTIONS) for part in root.modules()):
             _run_resized(root, log, batch, run)
         done.append(log)
     return done, problem
+
+
+def _turned(batch: Any) -> tuple[int, ...] | None:
+    """The sizes of the token ids in a batch, turned around; `None` where there are none, or where both are alike."""
+    tensors = list(batch.values()) if isinstance(batch, Mapping) else [batch]
+    ids = next((x for x in tensors if isinstance(x, Tensor) and x.ndim == 2 and x.dtype in (torch.int32, torch.int64)), None)
+    return None if ids is None or ids.shape[0] == ids.shape[1] else (ids.shape[1], ids.shape[0])
 
 
 def _run_resized(root: nn.Module, log: Record, batch: Any, run: Callable[[Any], Any]) -> None:

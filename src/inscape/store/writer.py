@@ -88,6 +88,9 @@ class StoreWriter:
             if part is not None:
                 raise StoreMismatchError(f"part={part[0]}/{part[1]} needs a local folder, which processes can lock; {place} is an address")
             return RemoteWriter(place, manifest, table, tables)
+        there = next(folder for folder in (place, *place.parents) if folder.exists() or folder == folder.parent)
+        if not there.is_dir():
+            raise StoreMismatchError(f"{there} is a file, and a store is a folder; choose another place for to=")
         if part is not None:
             return PartWriter(place, manifest, table, tables, part, shards)
         return DiskWriter(place, manifest, table, tables)

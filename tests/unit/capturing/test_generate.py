@@ -331,6 +331,7 @@ BAD = [
     ({"max_new_tokens": 3, "num_return_sequences": 2}, "'num_return_sequences' belongs to the capture, which continues each prompt once"),
     ({"max_new_tokens": 3, "logits_processor": object()}, "which a manifest cannot hold"),
     (60, "stimulus '2' has 12 tokens, so generate=60 goes beyond the 64 positions of GPT2LMHeadModel; shorten it with max_length=4"),
+    (64, "generate=64 leaves no room for a prompt in the 64 positions of GPT2LMHeadModel; ask for fewer tokens"),
 ]
 
 

@@ -152,6 +152,7 @@ BAD = [
     (["missing.png"], {}, "there is no image file at 'missing.png'; every path must exist before a capture starts"),
     (["missing.wav"], {}, "there is no sound file at 'missing.wav'"),
     (["a", np.zeros((3, 3))], {}, "the stimuli mix array and text; a capture reads one kind, so pass them apart"),
+    ({"text": ["a", float("nan")]}, {}, "1 stimuli are missing (nan), the first at position 1; drop those rows or fill them"),
     ([object()], {}, "a stimulus of type object is neither text, numbers, an image nor a sound"),
     (np.zeros(3), {}, "an array of stimuli has shape (3,); expected [n, ...]: one row per stimulus"),
     (3, {}, "cannot take stimuli from int; give a list, a table, a path or an array [n, ...]"),

@@ -10,6 +10,7 @@ import torch
 
 import inscape as ix
 from inscape.errors import InscapeWarning, StimuliError
+from tests.families.tokenizer import make_tokenizer
 
 from .conftest import words
 
@@ -208,6 +209,9 @@ BAD = [
         {"tokens": "m"},
         "positions of stimulus '0' are float64; expected whole numbers or",
     ),
+    ("gpt2", [4, 5, 6], {}, "(the first is the single number 4). Give texts, chat messages or lists of token ids; one sequence of numbers"),
+    ("gpt2", [[4, 44]], {}, "stimulus '0' has the token id 44, and GPT2LMHeadModel has embeddings for 0 to 43; give ids from 0 on"),
+    ("gpt2", [[4], [5, -100]], {}, "stimulus '1' has the token id -100, and GPT2LMHeadModel has embeddings for 0 to 43"),
     ("gpt2", [[1.5, 2.5]], {}, "reads text input; got stimuli of kind 'array'"),
     ("gpt2", ["w0"], {"dtype": "float8"}, "dtype='float8' is unknown; nearest: 'float"),
     (
@@ -225,6 +229,15 @@ def test_bad_input_is_told_what_is_wrong(request, name, stimuli, options, text):
     model = request.getfixturevalue(name)
     with pytest.raises(StimuliError, match=re.escape(text)):
         ix.capture(model, stimuli, SITE, **options)
+
+
+def test_a_tokenizer_that_grew_beyond_its_model_is_told_by_name(make):
+    tokenizer = make_tokenizer(special=False)
+    tokenizer.add_tokens(["<new>"])
+    with pytest.raises(
+        StimuliError, match=r"stimulus '1' has the token id 44, .*or it grew and the model did not: module.resize_token_emb"
+    ):
+        ix.capture(ix.load(make("gpt2"), tokenizer=tokenizer), ["w0", "w1 <new>"], SITE)
 
 
 def test_texts_for_models_without_a_tokenizer(make):

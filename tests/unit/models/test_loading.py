@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ import inscape as ix
 from inscape.errors import MissingExtraError, ModelNotFoundError
 from inscape.models import Model, Site
 from inscape.models.identity import known_file_hashes
+from inscape.models.loading import no_model
 
 
 def test_a_folder_with_a_head_where_the_architecture_has_one(gpt2: Any, bert: Any, tmp_path: Path) -> None:
@@ -52,6 +54,13 @@ def test_what_cannot_be_loaded(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ModelNotFoundError, match="the folder exists, but no model could be read from it"):
         ix.load(tmp_path)
+
+
+def test_what_is_neither_a_module_nor_a_name(gpt2: Any) -> None:
+    pipeline = SimpleNamespace(model=gpt2, tokenizer=object())
+    assert "holds one; give that: ix.load(it.model, tokenizer=it.tokenizer)" in no_model(pipeline)
+    assert "GPT2LMHeadModel is a class, which has no weights; give a model made of it" in no_model(type(gpt2))
+    assert no_model({}) == "a dict is no model; give a Hugging Face id, a folder, or the nn.Module itself"
 
 
 def test_a_tokenizer_that_was_asked_for(gpt2: Any, tmp_path: Path) -> None:

@@ -13,12 +13,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 
 from inscape.errors import StimuliError, StoreCorruptError, StoreIncompleteError, StoreMismatchError
-from inscape.store import SiteSpec, StoreWriter
+from inscape.store import SiteSpec, Store, StoreWriter
 from inscape.store import open as open_store
 
 # A writer in a process of its own: 12 shards of two sites, byte for byte a function of the shard's number.
@@ -158,6 +159,14 @@ def test_another_plan_is_refused_by_name(toy: SimpleNamespace, tmp_path: Path, s
     with pytest.raises(StoreMismatchError, match="sites \\(their order\\) was"):
         StoreWriter.create_or_resume(path, toy.plan, toy.stimuli, dict(reversed(toy.sites.items())))
     assert toy.contents(path) == before
+
+
+@pytest.mark.parametrize("name", ["file", "file/below"])
+def test_a_file_is_no_place_for_a_folder(tmp_path, name):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(StoreMismatchError, match="file is a file, and a store is a folder; choose another place for to="):
+        Store.from_arrays({"a": np.zeros((2, 3))}, to=tmp_path / name)
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_a_folder_with_other_files_is_refused(toy: SimpleNamespace, tmp_path: Path) -> None:

@@ -173,6 +173,9 @@ def wrong_kind(model: Model, stimuli: Stimuli, expected: str) -> StimuliError:
     """The error for stimuli that a model does not read; `expected` says what to give instead."""
     first = stimuli[0]
     shown = f"an array {first.dtype} {list(first.shape)}" if isinstance(first, np.ndarray) else repr(first[:40])
+    if isinstance(first, np.ndarray) and first.ndim == 0:
+        shown = f"the single number {first}"
+        expected += "; one sequence of numbers by itself goes into a list: [ids]"
     return StimuliError(
         f"{model.name} reads {model.modality} input; got stimuli of kind {stimuli.kind!r} (the first is {shown}). Give {expected}"
     )

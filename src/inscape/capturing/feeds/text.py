@@ -16,7 +16,9 @@ from inscape.capturing.feeds.columns import TokenColumns, per_position
 from inscape.capturing.feeds.stream import TokenStream
 from inscape.capturing.stimuli import Stimuli
 from inscape.capturing.tokens import Encoded, encode
+from inscape.errors import StimuliError
 from inscape.models import Model
+from inscape.models.wrappers import core
 
 # At 2,048 tokens a CPU's matrix products are as fast as they get, and activations stay small.
 TEXT_LIMITS = Limits(2048, 256)
@@ -204,6 +206,7 @@ def text_feed(
         whole=reading.whole,
     )
     given.check(encoded.lengths, stimuli)
+    _check_vocabulary(model, encoded, stimuli)
     custom = model.forward is not None
     masked = width is None and ("attention_mask" in names or custom)
     return TextFeed(
@@ -222,6 +225,30 @@ def text_feed(
         given=given,
         rows_of=per_position(stimuli, encoded.lengths),
     )
+
+
+def _check_vocabulary(model: Model, encoded: Encoded, stimuli: Stimuli) -> None:
+    """Refuses ids for which the model has no embedding: of a tokenizer that grew, or of another model."""
+    known = None if model.forward is not None or model.modality != "text" else _embeddings(core(model.module))
+    wrong = np.flatnonzero((encoded.ids < 0) | (encoded.ids >= known)) if known is not None else np.empty(0, np.int64)
+    if not len(wrong) or known is None:
+        return
+    name = stimuli.ids[int(np.searchsorted(encoded.offsets, wrong[0], side="right")) - 1]
+    why = "give ids from 0 on, without marks such as -100"
+    if stimuli.kind != "tokens":
+        why = "the tokenizer is another model's, or it grew and the model did not: module.resize_token_embeddings(len(tokenizer))"
+    raise StimuliError(
+        f"stimulus {name!r} has the token id {encoded.ids[wrong[0]]}, and {model.name} has embeddings for 0 to {known - 1}; {why}"
+    )
+
+
+def _embeddings(module: Any) -> int | None:
+    """How many tokens a transformers model has embeddings for; None where it does not say."""
+    try:
+        found = getattr(module.get_input_embeddings(), "num_embeddings", None)
+    except (AttributeError, NotImplementedError):
+        return None
+    return found if isinstance(found, int) else None
 
 
 def tokenizer_of(model: Model) -> Any:
