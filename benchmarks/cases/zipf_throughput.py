@@ -61,10 +61,10 @@ def computed_tokens(model: torch.nn.Module, run: Callable[[], Any]) -> tuple[Any
 
 @case("zipf_throughput")
 def zipf_throughput(tiny: bool) -> Generator[Setup]:
-    """Residual streams of the last token of 10,000 texts whose lengths follow Zipf's law, one to 256 tokens."""
+    """Residual streams of the last token of 10,000 texts whose lengths follow Zipf's law, one to 128 tokens."""
     count, layers, width = (200, 2, 16) if tiny else (10_000, 2, 64)
     model = gpt2(layers=layers, width=width, heads=4, vocabulary=1000, positions=256)
-    texts = zipf_texts(count, 256, 1000)
+    texts = zipf_texts(count, 128, 1000)
     wrapped = ix.load(model)
     real = sum(map(len, texts))
 
