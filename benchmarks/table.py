@@ -38,7 +38,9 @@ def row(figure: dict[str, Any]) -> str:
 def machines(found: list[dict[str, Any]]) -> str:
     """Where the figures come from, in a sentence."""
     seen = sorted({(r["machine"]["processor"], r["machine"]["cores"], r["threads"]["torch"], r["versions"]["torch"]) for r in found})
-    where = "; ".join(f"{name}, {cores} cores, {threads} threads, torch {version}" for name, cores, threads, version in seen)
+    where = "; ".join(
+        f"{name}, {cores} cores, {threads} thread{'s' * (threads != 1)}, torch {version}" for name, cores, threads, version in seen
+    )
     peers = sorted({f"{peer} {r['peers'][peer]['versions'].get(peer, '')}".strip() for r in found for peer in r["peers"]})
     text = f"Medians over interleaved rounds, with quartiles, on {where}"
     return text + (f"; beside {', '.join(peers)}." if peers else ".")
