@@ -89,8 +89,9 @@ def load(
         if isinstance(module, Embedder) and tokenizer is None:
             tokenizer = module.tokenizer
         return _wrap(module, tokenizer, processor, forward, name, None)
-    if not isinstance(source, (str, os.PathLike)):
-        raise ModelError(no_model(source))
+    given_as: Any = source  # callers that check no types may give anything
+    if not isinstance(given_as, (str, os.PathLike)):
+        raise ModelError(no_model(given_as))
     where = os.fspath(source)
     require("transformers", "hf", f"loading {where!r}")
     if device_map is not None:
