@@ -49,6 +49,8 @@ COLUMNS: dict[str, str] = {
 PLOTS: dict[str, str] = {
     "measure": "inscape.plots.curves:layer_curves",
     "compare": "inscape.plots.heatmaps:site_heatmaps",
+    "match": "inscape.plots.matches:match_paths",
+    "units": "inscape.plots.matches:match_histograms",
     "systems": "inscape.plots.systems:system_map",
     "trajectory": "inscape.plots.trajectories:trajectories",
     "curve": "inscape.plots.dimension:scale_curves",

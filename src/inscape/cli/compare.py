@@ -34,7 +34,7 @@ def compare(
         b: folder of the second store; the same one to compare a store's sites with each other.
         measures: names of measures of a pair, with options in brackets: mutual_knn(k=20).
         out: folder to save the result in.
-        pairs: all, or diagonal.
+        pairs: all, diagonal, or kind (names that differ in numbers alone).
         interval: auto, jackknife, a number of groups, or none.
         groups: column whose equal values are dependent rows.
         null: permute, to break the pairing of rows.

@@ -12,16 +12,18 @@ from inscape.errors import UnknownMeasureError
 from inscape.measures.registry import all_measures, get, names, table
 
 if TYPE_CHECKING:
+    from inscape.measures.best import best_match
+    from inscape.measures.units import match_units
     from inscape.measures.verbs import compare, measure, plan
 
-__all__ = ["all_measures", "compare", "get", "measure", "names", "plan", "table"]
+__all__ = ["all_measures", "best_match", "compare", "get", "match_units", "measure", "names", "plan", "table"]
 
-_VERBS = ("compare", "measure", "plan")
+_VERBS = {"best_match": "best", "compare": "verbs", "match_units": "units", "measure": "verbs", "plan": "verbs"}
 
 
 def __getattr__(name: str) -> object:
     if name in _VERBS:  # they stand above the registry, and need stores and statistics that a single measure does not
-        return getattr(import_module("inscape.measures.verbs"), name)
+        return getattr(import_module(f"inscape.measures.{_VERBS[name]}"), name)
     if name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:

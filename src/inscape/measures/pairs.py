@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from inscape.errors import InscapeError, StoreMismatchError, TooFewStimuliError
 from inscape.measures.base import Measure
+from inscape.measures.best import LEFT_OUT
 from inscape.measures.closed import add_closed, check_closed
 from inscape.measures.inputs import check_sources, sources_of
 from inscape.measures.one_system import Row, correct
@@ -65,11 +67,11 @@ def wanted_pairs(left: Sequence[View], right: Sequence[View], pairs: Pairs, *, s
     Args:
         left: sites of the first system.
         right: sites of the second.
-        pairs: "all", "diagonal" (the same place in both lists), or pairs of site names.
+        pairs: "all", "diagonal" (the same place in both lists), "kind" (names that differ in numbers alone), or pairs of site names.
         same: whether both are the same system.
 
     Raises:
-        StoreMismatchError: "diagonal" with lists of different length.
+        StoreMismatchError: "diagonal" with lists of different length, or "kind" where no two sites are of one kind.
         ValueError: another word.
     """
     if pairs == "all":
@@ -80,8 +82,17 @@ def wanted_pairs(left: Sequence[View], right: Sequence[View], pairs: Pairs, *, s
                 f"pairs='diagonal' needs as many sites on both sides; got {len(left)} and {len(right)}. Use pairs='all' or name the pairs"
             )
         return [(i, i) for i in range(len(left))]
+    if pairs == "kind":
+        kinds = [[re.sub(r"\d+", "*", view.site) for view in side] for side in (left, right)]
+        alike = [(i, j) for i, first in enumerate(kinds[0]) for j, second in enumerate(kinds[1]) if first == second]
+        if not alike:
+            raise StoreMismatchError(
+                f"pairs='kind' compares sites whose names differ in numbers alone, and none are here: {', '.join(dict.fromkeys(kinds[0]))} "
+                f"and {', '.join(dict.fromkeys(kinds[1]))}. Name the pairs, or use pairs='all'"
+            )
+        return alike
     if isinstance(pairs, str):
-        raise ValueError(f"pairs={pairs!r} is neither 'all', 'diagonal' nor a list of (site, site)")
+        raise ValueError(f"pairs={pairs!r} is neither 'all', 'diagonal', 'kind' nor a list of (site, site)")
     names_left, names_right = [v.site for v in left], [v.site for v in right]
     chosen: list[Pair] = []
     for first, second in pairs:
@@ -360,7 +371,7 @@ def _row(
     elif len(entry.left_out) > 1:
         bounds = one.facts.limits(matched.n, min(base["d"], base["d_b"]))
         interval = jackknife_interval(entry.value, entry.left_out, level=uncertainty.level, bounds=bounds)
-        row |= {"low": interval.low, "high": interval.high, "interval_method": interval.method}
+        row |= {"low": interval.low, "high": interval.high, "interval_method": interval.method, LEFT_OUT: list(entry.left_out)}
     elif uncertainty.interval is not None:
         row["interval_method"] = "none: one source"
     itself = matched.same and numbers[0] == numbers[1]

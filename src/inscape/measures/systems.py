@@ -10,6 +10,7 @@ import numpy as np
 
 from inscape.errors import ResultError, StoreMismatchError
 from inscape.measures import registry
+from inscape.measures.best import LEFT_OUT, left_out
 from inscape.measures.inputs import as_views
 from inscape.measures.one_system import Row
 from inscape.results import Result
@@ -46,6 +47,8 @@ def compare_systems(
 ) -> tuple[list[Row], list[dict[str, Any]]]:
     """The rows of all pairs of systems, sites of one name with each other, and what the systems are.
 
+    Rows carry the jackknife's values, which `take_left_out` takes out again.
+
     Args:
         systems: name and sites of each system.
         one_pair: compares two systems at the named pairs of sites.
@@ -58,7 +61,13 @@ def compare_systems(
     known: dict[str, dict[str, Any]] = {}
     for (first, left), (second, right) in combinations(systems, 2):
         result = one_pair(left, right, _sites(left, right))
-        rows += [row | {"system": first, "system_b": second} for row in result.rows()]
+        held = {
+            (label, a, b): left_out(result, label, a, b)
+            for label, a, b in {(row["measure"], row["system"], row["system_b"]) for row in result.rows()}
+        }
+        for row in result.rows():
+            values = held[row["measure"], row["system"], row["system_b"]].get((row["site"], row["site_b"]))
+            rows.append(row | {"system": first, "system_b": second} | ({LEFT_OUT: values.tolist()} if values is not None else {}))
         for name, system in zip((first, second), result.settings["systems"], strict=False):
             known.setdefault(name, system | {"system": name})
     for label in dict.fromkeys(row["measure"] for row in rows):
@@ -95,6 +104,27 @@ def distances(result: Result, measure: str | None = None, site: str | None = Non
     Raises:
         ResultError: several measures and none named, or a name that the result does not have.
     """
+    chosen, rows = _chosen(result, measure, site)
+    names = list(dict.fromkeys(name for row in rows for name in (row["system"], row["system_b"])))
+    return _matrix(chosen, names, rows, [row["value"] for row in rows]), names
+
+
+def distances_left_out(result: Result, measure: str | None = None, site: str | None = None) -> np.ndarray | None:
+    """The matrix of `distances` without each jackknife group, [groups, s, s]; None where the comparison has no jackknife.
+
+    Every pair of systems that saw the same stimuli leaves out the same ones, so each of these is the matrix of a smaller experiment.
+    """
+    chosen, rows = _chosen(result, measure, site)
+    names = list(dict.fromkeys(name for row in rows for name in (row["system"], row["system_b"])))
+    held = [left_out(result, chosen, row["system"], row["system_b"]).get((row["site"], row["site_b"])) for row in rows]
+    known = [values for values in held if values is not None]
+    if len(known) < len(rows) or len({len(values) for values in known}) != 1:
+        return None
+    return np.stack([_matrix(chosen, names, rows, values) for values in np.stack(known, axis=1).tolist()])
+
+
+def _chosen(result: Result, measure: str | None, site: str | None) -> tuple[str, list[Row]]:
+    """The label of the one measure, and its rows at the site."""
     labels = result.unique("measure")
     chosen = measure if measure is not None else labels[0] if len(labels) == 1 else ""
     if chosen not in labels:
@@ -102,20 +132,22 @@ def distances(result: Result, measure: str | None = None, site: str | None = Non
     rows = [row for row in result.rows() if row["measure"] == chosen and row["at"] is None and site in (None, row["site"], row["site_b"])]
     if not rows:
         raise ResultError(f"site={site!r} is not in the result, which has {', '.join(map(repr, result.unique('site')))}")
-    names = list(dict.fromkeys(name for row in rows for name in (row["system"], row["system_b"])))
-    facts = registry.get(chosen.split("(")[0])
+    return chosen, rows
+
+
+def _matrix(measure: str, names: Sequence[str], rows: Sequence[Row], values: Sequence[float | None]) -> np.ndarray:
+    """Mean distances over sites [s, s] from one value a row."""
+    facts = registry.get(measure.split("(")[0])
     away = facts.higher == "more different"
     sums, counts = np.zeros((len(names), len(names))), np.zeros((len(names), len(names)))
-    for row in rows:
-        if row["value"] is None:
+    for row, value in zip(rows, values, strict=True):
+        if value is None:
             continue
         i, j = names.index(row["system"]), names.index(row["system_b"])
-        value = row["value"] if away else facts.range[1] - row["value"]
-        sums[i, j] += value
-        sums[j, i] += value
-        counts[i, j] += 1
-        counts[j, i] += 1
+        for place in ((i, j), (j, i)):
+            sums[place] += value if away else facts.range[1] - value
+            counts[place] += 1
     with np.errstate(invalid="ignore"):
         matrix = sums / counts
     np.fill_diagonal(matrix, 0.0)
-    return matrix, names
+    return matrix

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from inscape.errors import StimuliError, TooFewStimuliError
+from inscape.measures.best import take_left_out
 from inscape.measures.cautions import tell, truncation
 from inscape.measures.definition import Measure
 from inscape.measures.inputs import Measures, as_measures, as_views
+from inscape.measures.of_models import captured, holds_models, without_paths
 from inscape.measures.one_system import Row, measure_sites, plan_sites
 from inscape.measures.pairs import Pairs, compare_matched, failed_row, finish, match, plan_pairs, wanted_pairs
 from inscape.measures.repeated import compare_repeated
@@ -122,6 +124,9 @@ def compare(
     b: Any,
     measures: Measures,
     *,
+    stimuli: Any = None,
+    sites: Any = "blocks.*.resid_post",
+    tokens: Any = None,
     pairs: Pairs = "all",
     interval: str | int | None = "auto",
     groups: Any = None,
@@ -138,11 +143,16 @@ def compare(
     """Compares the sites of one system with those of another, rows paired by stimulus (and position).
 
     Args:
-        a: a store (or its path), a view, an array [n, d], or a dictionary of arrays. With b=None a list of these, or a dictionary from name
-            to store, is several systems, and all pairs of them are compared, sites of one name with each other.
+        a: a store (or its path), a view, an array [n, d], a dictionary of arrays, or a model, which is then run over `stimuli`. With b=None
+            a list of these, or a dictionary from name to store or model, is several systems, and all pairs of them are compared, sites of
+            one name with each other.
         b: the same for the second system; the same object compares a system's sites with each other.
         measures: names or measures of a pair.
-        pairs: "all" sites with all, "diagonal" (the i-th with the i-th), or a list of (site of a, site of b).
+        stimuli: with models, what `ix.capture` takes; all of them read the same.
+        sites: with models, the sites to compare: layers, units ("blocks.*.mlp_act"), attention ("blocks.*.attn_pattern|distance").
+        tokens: with models, the positions that give rows, as in `ix.capture`.
+        pairs: "all" sites with all, "diagonal" (the i-th with the i-th), "kind" (those whose names differ in numbers alone, so that layers
+            meet layers and attention meets attention), or a list of (site of a, site of b).
         interval: "auto" (delete-group jackknife, as many of 32 groups as are cheap), "jackknife", a number of groups, "bootstrap"
             (percentiles over weights, for the measures that stay valid under it), or None.
         groups: rows of one group are dependent; a column of `a`'s stimuli, or one label per row or stimulus; default the stimulus.
@@ -160,9 +170,10 @@ def compare(
         seed: seed of groups, permutations and sample.
 
     Returns:
-        A `Result` with a row per pair of sites and measure.
+        A `Result` with a row per pair of sites and measure; `ix.measures.best_match` reads from it which site matches which.
 
     Raises:
+        StimuliError: models without stimuli, or stimuli without a model.
         StoreMismatchError: no pair of sites has rows that can be paired; the text shows which ids differ.
 
     Example:
@@ -174,15 +185,23 @@ def compare(
     started = time.perf_counter()
     uncertainty = Uncertainty(interval, level, null, draws, correction, seed)
     chosen = as_measures(measures, arity=2)
+    options: dict[str, Any] = {"interval": interval, "groups": groups, "null": null, "draws": draws, "correction": correction}
+    options |= {"level": level, "repeats": repeats, "on": on, "sample": sample, "memory": memory, "seed": seed}
+    if holds_models(a, b):
+        with captured((a, b), stimuli=stimuli, sites=sites, tokens=tokens) as (first, second):
+            found = compare(first, first if b is a else second, chosen, pairs=pairs, **options)
+        return Result(found.rows(), settings=without_paths(found.settings), arrays=found.arrays)
+    if stimuli is not None:
+        raise StimuliError("stimuli= are for models; neither side is one, and stores and arrays have been run over theirs")
     systems = as_systems(a) if b is None else None
     if systems is not None:
-        options: dict[str, Any] = {"interval": interval, "groups": groups, "null": null, "draws": draws, "correction": correction}
-        options |= {"level": level, "repeats": repeats, "on": on, "sample": sample, "memory": memory, "seed": seed}
         if pairs != "all":
             raise ValueError(f"pairs={pairs!r}: several systems are compared site by site, sites of one name with each other")
         rows, known = compare_systems(systems, lambda x, y, sites: compare(x, y, chosen, pairs=sites, **options), correction)
+        arrays, axes = take_left_out(rows)
         settings = {"verb": "compare", "result": "systems", "measures": [one.label for one in chosen], **uncertainty.settings()}
-        return Result(rows, settings=settings | {"systems": known, "sample": sample, "seconds": time.perf_counter() - started})
+        settings |= {"systems": known, "sample": sample, "left_out": axes, "seconds": time.perf_counter() - started}
+        return Result(rows, settings=settings, arrays=arrays)
     for name, value, known in (("repeats", repeats, ("mean", "split", "all")), ("on", on, ("all", "intersection"))):
         if value is not None and value not in known:
             raise ValueError(f"{name}={value!r} is none of {known}")
@@ -221,8 +240,9 @@ def compare(
         "sample": sample,
     }
     settings |= {"warnings": truncation([*left, *right]), "options": _options(chosen, rows)}
-    settings |= {"systems": _provenance([*left, *right]), "seconds": time.perf_counter() - started}
-    return Result(rows, settings=settings)
+    arrays, axes = take_left_out(rows)
+    settings |= {"systems": _provenance([*left, *right]), "left_out": axes, "seconds": time.perf_counter() - started}
+    return Result(rows, settings=settings, arrays=arrays)
 
 
 def plan(

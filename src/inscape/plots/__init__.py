@@ -4,8 +4,19 @@ from inscape.plots.curves import layer_curves
 from inscape.plots.dimension import scale_curves
 from inscape.plots.heatmaps import site_heatmaps
 from inscape.plots.maps import map2d
+from inscape.plots.matches import match_histograms, match_paths
 from inscape.plots.rdms import rdm_heatmaps
 from inscape.plots.systems import system_map
 from inscape.plots.trajectories import trajectories
 
-__all__ = ["layer_curves", "map2d", "rdm_heatmaps", "scale_curves", "site_heatmaps", "system_map", "trajectories"]
+__all__ = [
+    "layer_curves",
+    "map2d",
+    "match_histograms",
+    "match_paths",
+    "rdm_heatmaps",
+    "scale_curves",
+    "site_heatmaps",
+    "system_map",
+    "trajectories",
+]

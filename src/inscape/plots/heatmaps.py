@@ -15,6 +15,7 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
 from inscape.errors import ResultError
+from inscape.plots.matches import best_places
 from inscape.plots.reading import Facts, facts_of, fitting, headline, inside_null, ordered, site_labels, thinned
 from inscape.plots.theme import SEQUENTIAL, Theme, drawing, dress, panels, theme_named
 from inscape.results import Result, format_number
@@ -29,7 +30,8 @@ def site_heatmaps(
     """Draws a comparison: sites of the first system upward, of the second to the right, both from early to late.
 
     Colors span the measure's declared range, bright is more alike. Hatched cells are inside the null, a cross is a number that
-    could not be computed, and the ring marks the best match of each row.
+    could not be computed. A ring (bold type) marks the best match of each row and a line joins them; dots are cells that cannot be
+    told from the best, where the comparison has a jackknife.
 
     Args:
         result: from `compare`.
@@ -55,7 +57,7 @@ def site_heatmaps(
     figure, axes = panels(len(groups), look, ax=ax, width=size + 0.5, height=size, columns=columns)
     for group, panel in zip(groups, axes, strict=True):
         mine = [r for r in rows if (r["measure"], r["system"], r["system_b"], r["label"], r["subject"], r["seed"]) == group]
-        _panel(figure, panel, mine, facts_of(group[0]), look, several)
+        _panel(figure, panel, mine, facts_of(group[0]), look, result=result, several=several)
     return figure
 
 
@@ -82,7 +84,7 @@ def color_scale(values: np.ndarray, facts: Facts) -> tuple[Colormap, Normalize]:
     return matplotlib.colormaps[SEQUENTIAL + ("_r" if facts.distance else "")], Normalize(low, high if high > low else low + 1.0)
 
 
-def _panel(figure: Figure, ax: Axes, rows: list[dict[str, Any]], facts: Facts, look: Theme, several: bool) -> None:
+def _panel(figure: Figure, ax: Axes, rows: list[dict[str, Any]], facts: Facts, look: Theme, *, result: Result, several: bool) -> None:
     values, inside, sites, others = matrix(rows)
     cmap, norm = color_scale(values, facts)
     image = ax.imshow(np.ma.masked_invalid(values), cmap=cmap, norm=norm, origin="lower", aspect="equal", interpolation="nearest")
@@ -96,6 +98,8 @@ def _panel(figure: Figure, ax: Axes, rows: list[dict[str, Any]], facts: Facts, l
     if len(failed):
         ax.plot(failed[:, 1], failed[:, 0], "x", color=look.muted, markersize=6)
     best = _best(values, facts)
+    tied = best_places(result, rows, sites, others)
+    _path(ax, best, tied)
     if values.size <= PRINTED_CELLS:
         for (i, j), value in np.ndenumerate(values):
             if np.isfinite(value):
@@ -136,6 +140,18 @@ def _best(values: np.ndarray, facts: Facts) -> set[tuple[int, int]]:
         return set()
     pick = np.nanargmin if facts.distance else np.nanargmax
     return {(i, int(pick(row))) for i, row in enumerate(values) if np.isfinite(row).any()}
+
+
+def _path(ax: Axes, best: set[tuple[int, int]], tied: dict[int, set[int]]) -> None:
+    """A line from best match to best match, and a dot in every cell that could be the best as well."""
+    if len(best) > 1:
+        heights, places = zip(*sorted(best), strict=True)
+        ax.plot(places, heights, color="#ffffff", linewidth=2.2, alpha=0.55, solid_joinstyle="round")
+        ax.plot(places, heights, color="#000000", linewidth=0.8, alpha=0.75, solid_joinstyle="round")
+    cells = [(place, height + 0.33) for height, places in tied.items() for place in places]
+    if cells:
+        style: dict[str, Any] = {"markersize": 2.8, "markeredgewidth": 0.5, "markeredgecolor": "#ffffff", "markerfacecolor": "#000000"}
+        ax.plot(*zip(*cells, strict=True), "o", **style)
 
 
 def _hatch(ax: Axes, cells: np.ndarray, color: str) -> None:

@@ -41,7 +41,10 @@ def compare_section(result: Result, name: str) -> Section:
                     caption=measure_caption(measure),
                 )
             )
-    key = "Bright is alike. A ring or bold type marks the best match of each row; hatched cells are inside the null; × has no number."
+    key = (
+        "Bright is alike. A ring or bold type marks the best match of each row, a line joins them, and a dot is a cell that cannot be told "
+    )
+    key += "from the best of its row; hatched cells are inside the null; × has no number."
     pairs = ordered((row["system"], row["system_b"]) for row in rows)
     title = str(
         result.settings.get("title")
