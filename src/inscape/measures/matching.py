@@ -163,6 +163,7 @@ def soft_matching(pair: CrossMoments) -> float:
     Raises:
         DegenerateInputError: no unit of one input changes.
         TooFewStimuliError: fewer than 3 rows.
+        MemoryBudgetError: very many units whose numbers have no small common multiple.
 
     Warns:
         InscapeWarning: units that never change, with their number.

@@ -10,7 +10,7 @@ from scipy.optimize import linprog
 from sklearn.linear_model import Lasso, LinearRegression
 
 import inscape as ix
-from inscape.errors import DegenerateInputError, InscapeWarning
+from inscape.errors import DegenerateInputError, InscapeWarning, MemoryBudgetError
 from inscape.measures.transport import transport
 from inscape.summaries.cross_folds import deal
 
@@ -88,3 +88,8 @@ def test_penalties_that_are_none_are_refused() -> None:
     X = np.random.default_rng(4).standard_normal((30, 3))
     with pytest.raises(DegenerateInputError, match=r"one_to_many_lasso.*penalty=0.0 must be positive"):
         M.one_to_many_lasso(X, X, penalty=0.0)
+
+
+def test_transport_plans_that_would_take_minutes_are_refused() -> None:
+    with pytest.raises(MemoryBudgetError, match="between 2,003 and 1,999 units holds 4,003,997 numbers"):
+        transport(np.zeros((2003, 1999)))

@@ -10,7 +10,7 @@ import pytest
 
 import inscape as ix
 from inscape.errors import ResultError, StoreMismatchError
-from inscape.measures.systems import distances
+from inscape.measures.systems import distances, distances_left_out
 from inscape.plots.systems import classical_mds
 
 
@@ -71,3 +71,35 @@ def test_what_is_no_group_of_systems_is_refused() -> None:
     with pytest.raises(StoreMismatchError, match="have no site of one name"):
         two = stores(2, ("a", "b"))
         ix.compare({"x": two["s0"], "y": stores(2, ("c", "d"))["s1"]}, None, "procrustes")
+
+
+def test_distances_without_each_group_by_hand() -> None:
+    systems = stores(3)
+    result = ix.compare(systems, None, ["procrustes", "linear_cka_debiased"], interval=5)
+    without = distances_left_out(result, "procrustes")
+    groups = ix.stats.jackknife_groups(np.arange(60), 5, seed=0)
+    rows = {name: store["last"].numpy() for name, store in systems.items()}
+    assert without is not None and without.shape == (5, 3, 3)
+    for g in range(5):
+        expected = ix.measures.procrustes(rows["s0"][groups != g], rows["s2"][groups != g])
+        assert without[g, 0, 2] == without[g, 2, 0] == pytest.approx(expected, abs=1e-9)
+    alike = distances_left_out(result, "linear_cka_debiased")
+    assert alike is not None and alike[2, 0, 1] == pytest.approx(
+        1 - ix.measures.linear_cka_debiased(rows["s0"][groups != 2], rows["s1"][groups != 2]), abs=1e-9
+    )
+    assert distances_left_out(ix.compare(systems, None, "procrustes", interval=None)) is None
+
+
+def test_the_figure_shows_intervals_branches_and_regions() -> None:
+    rng = np.random.default_rng(1)
+    near, far = rng.standard_normal((60, 4)), rng.standard_normal((60, 4))
+    hidden = {"a1": near, "a2": near, "b1": far, "b2": far}
+    systems = {name: ix.Store.from_arrays({"last": Z + 0.2 * rng.standard_normal((60, 4))}) for name, Z in hidden.items()}
+    result = ix.compare(systems, None, "procrustes", interval=6)
+    tree, table, plane, _ = result.plot().axes
+    row = result.where(system="a1", system_b="a2").rows()[0]
+    cell = f"{row['value']:.2f}\n±{(row['high'] - row['low']) / 2:.2f}".replace("0.", ".")
+    cells = [text.get_text() for text in table.texts]
+    assert sum("\n±" in text for text in cells) == 12 and cells.count(cell) == 2
+    assert sorted(text.get_text() for text in tree.texts if text.get_text().endswith("%")) == ["100%", "100%"]
+    assert len(plane.patches) == 4
