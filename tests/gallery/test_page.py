@@ -27,7 +27,10 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     monkeypatch.setattr(record, "RESULTS", tmp_path)
     monkeypatch.setattr(page, "GALLERY", tmp_path)
     one = study(tmp_path, "probe", "nothing", verdict="Only for one seed.")
-    runs = [{"seed": seed, "seconds": 10.0 + seed, "failed": ["more"] if seed else [], "values": {"a_b": 0.5 * seed}} for seed in range(3)]
+    runs = [
+        {"seed": seed, "seconds": 99.0, "cpu_seconds": 10.0 + seed, "failed": ["more"] if seed else [], "values": {"a_b": 0.5 * seed}}
+        for seed in range(3)
+    ]
     control = {"check": "more", "fails": True, "values": {"a_b": 0.25}}
     (tmp_path / "nothing.json").write_text(json.dumps({"runs": runs, "control": control}))
     (tmp_path / "nothing.png").write_bytes(b"")
@@ -38,7 +41,7 @@ def test_an_entry_says_what_was_claimed_and_what_came_out(recorded: Study) -> No
     text = page.markdown([recorded])
     assert "### A paper about nothing" in text and "**Claim.** More is more." in text and "**Here.** Less of it." in text
     assert "1 of 3 seeds pass every check; what fails: *more*." in text
-    assert "The negative control fails *more*. 12 s a seed." in text and "**Verdict.** Only for one seed." in text
+    assert "The negative control fails *more*. 12 s of processor time a seed." in text and "**Verdict.** Only for one seed." in text
     assert "| a b | 0.5 | 0 to 1 | 0.25 |" in text and "(../gallery/nothing.png)" in text
 
 
