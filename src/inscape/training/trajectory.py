@@ -83,7 +83,8 @@ def trajectory(
             against = {"system_b": f"{system}, step {last}"} if row["site_b"] else {}
             rows.append({**row, **against, "axis": "step", "at": step})
     settings = dict(Result.merge(part for step in sorted(found) for part in found[step]).settings)
-    settings.pop("parts", None)  # what differs between steps is how long each took
+    for name in ("parts", "left_out"):  # what differs between steps is how long each took; arrays of groups are not kept here
+        settings.pop(name, None)
     settings |= {"verb": "trajectory", "result": "trajectory", "measures": [one.label for one in (*single, *pairs)]}
     settings |= {"steps": sorted(found), "sites": [sites] if isinstance(sites, str) else list(sites), "tokens": str(tokens)}
     return Result(rows, settings=settings)
