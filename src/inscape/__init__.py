@@ -25,9 +25,10 @@ _HOMES = {
     "rdm": "inscape.rsa",
     "Result": "inscape.results",
     "edit": "inscape.edits",
+    "decompose": "inscape.dictionaries",
     "report": "inscape.reporting",
 }
-_ROOMS = ("measures", "edits", "summaries", "stats", "zoo", "errors")
+_ROOMS = ("measures", "edits", "dictionaries", "summaries", "stats", "zoo", "errors")
 
 # Spelled out, so that editors and type checkers can read it; a test holds it equal to the two tables above.
 __all__ = [
@@ -39,6 +40,8 @@ __all__ = [
     "__version__",
     "capture",
     "compare",
+    "decompose",
+    "dictionaries",
     "edit",
     "edits",
     "errors",
@@ -55,8 +58,9 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from inscape import edits, errors, measures, stats, summaries, zoo
+    from inscape import dictionaries, edits, errors, measures, stats, summaries, zoo
     from inscape.capturing import Stimuli, capture
+    from inscape.dictionaries import decompose
     from inscape.edits import edit
     from inscape.measures import compare, measure, plan
     from inscape.models import Model, load

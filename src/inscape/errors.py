@@ -74,6 +74,14 @@ class EditError(InscapeError, ValueError):
     """An edit does not fit the site it was given for."""
 
 
+class DictionaryError(InscapeError, ValueError):
+    """A dictionary cannot be made, fitted, read or applied as asked."""
+
+
+class DivergenceError(InscapeError, ArithmeticError):
+    """Training left finite or sensible numbers; the message names the step, the cause and what was kept."""
+
+
 class InscapeWarning(UserWarning):
     """A result stands, but on a condition that its reader must know; carries the value in its text."""
 

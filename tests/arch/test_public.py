@@ -136,6 +136,7 @@ def test_every_public_name_is_proved_by_an_independent_value():
     proofs = _entries(HERE / "proofs.toml")
     names = {name for name, value in _api().public().items() if callable(value)}
     names |= {f"measure {name}" for name in inscape.measures.names()} | {f"edit {name}" for name in inscape.edits.registered()}
+    names |= {f"dictionary {name}" for name in inscape.dictionaries.registered()}
     assert set(proofs) == names, f"without a proof: {sorted(names - set(proofs))}; gone: {sorted(set(proofs) - names)}"
     wrong: list[str] = []
     for name, proof in proofs.items():

@@ -32,6 +32,8 @@ def test_the_text_is_printed_as_it_was_written():
         (errors.MemoryBudgetError, MemoryError),
         (errors.ResultError, ValueError),
         (errors.EditError, ValueError),
+        (errors.DictionaryError, ValueError),
+        (errors.DivergenceError, ArithmeticError),
         (errors.InscapeWarning, UserWarning),
     ],
 )

@@ -1,0 +1,24 @@
+"""Dictionaries: the features of a site, as directions of which each row is a sparse combination.
+
+Kinds are found by name, so that a new one is one new file in `kinds/`: `ix.dictionaries.TopK(width=8192, k=32)`, ….
+"""
+
+from __future__ import annotations
+
+from inscape.dictionaries.base import DictionaryKind, Recipe, dictionary_kind, from_description, registered
+from inscape.dictionaries.codes import Codes
+from inscape.dictionaries.fitted import Dictionary
+from inscape.dictionaries.verbs import decompose
+
+__all__ = ["Codes", "Dictionary", "DictionaryKind", "Recipe", "decompose", "dictionary_kind", "from_description", "registered"]
+
+
+def __getattr__(name: str) -> type[Recipe]:
+    kinds = {} if name.startswith("_") else registered()
+    if name in kinds:
+        return kinds[name].make
+    raise AttributeError(f"module 'inscape.dictionaries' has no attribute {name!r}; the kinds of dictionaries are {', '.join(kinds)}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *registered()])

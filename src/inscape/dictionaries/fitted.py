@@ -1,0 +1,188 @@
+"""`Dictionary`: a fitted dictionary of any kind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inscape.arrays import as_rows, as_tensor, row_blocks
+from inscape.dictionaries.base import Recipe
+from inscape.dictionaries.codes import Codes
+from inscape.errors import DictionaryError
+from inscape.results import Result
+from inscape.store import Store, View
+from inscape.store.view import single
+
+
+class Dictionary:
+    """Features of a site: directions that are written (W_dec), and what activates them (W_enc, b_enc).
+
+    Made by `ix.decompose`, `Dictionary.load`, or from tensors of your own. Rows go in and come out as they were captured: every
+    normalization of the training is folded into the tensors.
+
+    Attributes:
+        recipe: the kind with its options, such as `TopK(width=8192, k=32)`.
+        tensors: W_enc [d, m], W_dec [m, d], b_enc [m], b_dec [d], and what the kind adds (a threshold, say).
+        info: where it comes from: system, site, rows, seed, training settings.
+
+    Example:
+        >>> codes = dictionary.encode(X)
+        >>> dictionary.decode(codes).shape == X.shape
+        True
+    """
+
+    def __init__(self, recipe: Recipe, tensors: Mapping[str, Tensor], info: Mapping[str, Any] | None = None) -> None:
+        self.recipe = recipe
+        self.tensors = {name: torch.as_tensor(value) for name, value in tensors.items()}
+        self.info: dict[str, Any] = dict(info or {})
+        recipe.check(self.tensors)
+
+    @property
+    def W_enc(self) -> Tensor:
+        """[d, m]: column i is what activates feature i."""
+        return self._part("W_enc")
+
+    @property
+    def W_dec(self) -> Tensor:
+        """[m, d]: row i is the direction that feature i writes."""
+        return self._part("W_dec")
+
+    @property
+    def b_enc(self) -> Tensor:
+        """[m]: offset of the activations."""
+        return self._part("b_enc")
+
+    @property
+    def b_dec(self) -> Tensor:
+        """[d]: what is written when no feature is active."""
+        return self._part("b_dec")
+
+    @property
+    def d(self) -> int:
+        """Number of units that are read."""
+        return self.recipe.reads(self.tensors)
+
+    @property
+    def m(self) -> int:
+        """Number of features."""
+        return self.recipe.width
+
+    @property
+    def site(self) -> str | None:
+        """The site it was fitted on, where that is known."""
+        return self.info.get("site")
+
+    @torch.no_grad()
+    def encode(self, X: Any) -> Codes:
+        """The codes of rows.
+
+        Args:
+            X: array, tensor, view or store with one site, [n, d]; read block by block.
+
+        Raises:
+            DictionaryError: X has another number of units.
+            DegenerateInputError: X is not [n, d], or holds NaN or infinity.
+        """
+        return Codes.cat([self._encode(rows) for rows in self._blocks(X)] or [self._nothing()])
+
+    @torch.no_grad()
+    def decode(self, codes: Codes | Any) -> Tensor:
+        """Rows [n, d] from codes, or from a dense array of codes [n, m].
+
+        Raises:
+            DictionaryError: the codes have another width, or this kind also needs the rows (`reconstruct`).
+        """
+        if not isinstance(codes, Codes):
+            codes = Codes.of(as_tensor(codes).to(self._dtype))
+        if codes.width != self.m:
+            raise DictionaryError(f"the codes have {codes.width} features, this dictionary has {self.m}")
+        return self.recipe.decode(self.tensors, codes)
+
+    @torch.no_grad()
+    def reconstruct(self, X: Any) -> Tensor:
+        """What is left of rows [n, d] after encoding and decoding, [n, d]."""
+        parts = [self.recipe.rebuild(self.tensors, rows, self._encode(rows)) for rows in self._blocks(X)]
+        return torch.cat(parts) if parts else self.b_dec.new_zeros(0, self.b_dec.shape[0])
+
+    def score(
+        self, X: Any, *, target: Any = None, groups: Any = None, interval: str | int | None = "auto", level: float = 0.95, seed: int = 0
+    ) -> Result:
+        """How sparse and how faithful the dictionary is on rows, with intervals; see `docs/decompose.md` for each number.
+
+        Args:
+            X: array, tensor, view or store with one site, [n, d]; best rows that were not trained on.
+            target: the rows to be written, for a transcoder.
+            groups: rows of one group are dependent: a column of the stimuli, or one label per row or stimulus; default the stimulus.
+            interval: "auto" or "jackknife" (delete-group, 32 groups), a number of groups, or None.
+            level: coverage of the intervals.
+            seed: seed of the groups.
+
+        Returns:
+            A `Result` with l0, fvu, cosine, shrinkage, the share of features alive on these rows, and more.
+        """
+        from inscape.dictionaries.scoring import score
+
+        return score(self, X, target=target, groups=groups, interval=interval, level=level, seed=seed)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Writes `dictionary.json` and `dictionary.safetensors` into a folder."""
+        from inscape.dictionaries.saving import save
+
+        return save(self, path)
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> Dictionary:
+        """Reads what `save` wrote.
+
+        Raises:
+            DictionaryError: the folder holds no dictionary, or one of a newer format.
+            StoreCorruptError: a file of it is missing or damaged.
+        """
+        from inscape.dictionaries.saving import load
+
+        return load(path)
+
+    def to(self, device: Any = None, dtype: torch.dtype | None = None) -> Dictionary:
+        """The same dictionary with its tensors elsewhere, or in another dtype."""
+        return Dictionary(self.recipe, {name: value.to(device=device, dtype=dtype) for name, value in self.tensors.items()}, self.info)
+
+    def __len__(self) -> int:
+        return self.m
+
+    def __repr__(self) -> str:
+        where = f" of {self.info.get('system', '')}/{self.site}" if self.site else ""
+        return f"Dictionary({self.recipe!r}{where}: {self.d} units → {self.m} features)"
+
+    # ---- inside --------------------------------------------------------------------------------------------------
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return self.tensors["W_dec"].dtype
+
+    def _part(self, name: str) -> Tensor:
+        if name not in self.tensors:
+            raise DictionaryError(f"a dictionary of kind {self.recipe.kind} has no {name}; it has {', '.join(self.tensors)}")
+        return self.tensors[name]
+
+    def _encode(self, rows: Tensor) -> Codes:
+        return self.recipe.encode(self.tensors, rows)
+
+    def _nothing(self) -> Codes:
+        return Codes(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=self._dtype), torch.zeros(1, dtype=torch.int64), self.m)
+
+    def _blocks(self, X: Any) -> Any:
+        """Rows in the dtype of the tensors, some at a time."""
+        given = single([X[site] for site in X.sites]) if isinstance(X, Store) else X
+        name = f"{given.system}/{given.site}" if isinstance(given, View) else "X"
+        device = self.tensors["W_dec"].device
+        for part in given.batches() if isinstance(given, View) else [given]:
+            rows = as_rows(part, name, minimum=0)
+            if rows.shape[1] != self.d:
+                raise DictionaryError(f"{name} has {rows.shape[1]} units (shape {tuple(rows.shape)}), this dictionary reads {self.d}")
+            for block in row_blocks(len(rows), max(self.d, self.m), 4):
+                yield rows[block].to(device=device, dtype=self._dtype)

@@ -1,0 +1,55 @@
+"""Which activations become codes: the largest of each row, the largest of a batch, or all above a threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from inscape.dictionaries.codes import Codes, from_mask, from_pairs
+
+
+def top_of_rows(blocks: Iterable[Tensor], k: int) -> Codes:
+    """The k largest activations of each row; those below 0 count as 0."""
+    found: list[tuple[Tensor, Tensor]] = []
+    width = 0
+    for block in blocks:
+        top = block.topk(k, dim=1, sorted=False)
+        found.append((top.indices, top.values))
+        width = block.shape[1]
+    indices, values = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return from_pairs(indices, values.clamp_(min=0), width)
+
+
+def above(blocks: Iterable[Tensor], threshold: Tensor | float) -> Codes:
+    """All activations above a threshold (a number, or one for each feature)."""
+    return Codes.cat([from_mask(block, block > threshold) for block in blocks])
+
+
+def top_of_batch(blocks: Iterator[Tensor], k: int, rows: int, guess: float | None) -> tuple[Codes, float] | None:
+    """The k·rows largest positive activations of a batch, and the smallest of them.
+
+    Only what lies above `guess` is collected; `None` where that is too little, so that the caller asks again with a lower guess.
+    """
+    parts: list[Codes] = []
+    for block in blocks:
+        if guess is None:  # the first block says about where the threshold lies
+            wanted = min(block.numel(), max(1, (3 * k * len(block)) // 2))
+            guess = max(0.0, float(block.flatten().topk(wanted).values[-1]))
+        parts.append(from_mask(block, block > guess))
+    codes = Codes.cat(parts)
+    total = k * rows
+    if len(codes.values) > total:
+        kept = codes.values.topk(total, sorted=False)
+        return _only(codes, kept.indices.sort().values), float(kept.values.min())
+    if len(codes.values) == total or guess == 0.0:
+        return codes, float(codes.values.min()) if len(codes.values) else 0.0
+    return None
+
+
+def _only(codes: Codes, entries: Tensor) -> Codes:
+    from inscape.dictionaries.codes import offsets_of
+
+    rows = codes.rows[entries]
+    return Codes(codes.indices[entries], codes.values[entries], offsets_of(torch.bincount(rows, minlength=codes.n)), codes.width)
