@@ -64,6 +64,7 @@ def test_examples_run(page_folder: Path):
     given |= {"v": torch.ones(36), "direction": torch.ones(36), "update": lambda moments, values: moments.update(values)}
     given |= {"index": pa.table({"stimulus": [0, 1], "repeat": [0, 0], "position": [0, 0]}), "values": torch.ones(2, 4)}
     given |= {"runs": {1: "gpt2", 2: "pythia"}}
+    given |= {"dictionary": ix.decompose(given["X"], ix.dictionaries.TopK(width=16, k=2), rows=1024)}
     wrong: list[str] = []
     for name, doc in examples():
         room = ".".join(name.split(".")[:2])

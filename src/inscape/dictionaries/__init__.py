@@ -6,11 +6,29 @@ Kinds are found by name, so that a new one is one new file in `kinds/`: `ix.dict
 from __future__ import annotations
 
 from inscape.dictionaries.base import DictionaryKind, Recipe, dictionary_kind, from_description, registered
+from inscape.dictionaries.behavior import loss_recovered
 from inscape.dictionaries.codes import Codes
 from inscape.dictionaries.fitted import Dictionary
+from inscape.dictionaries.probing import sparse_probing
+from inscape.dictionaries.sharing import site_shares
+from inscape.dictionaries.truth import recovery, stability
 from inscape.dictionaries.verbs import decompose
 
-__all__ = ["Codes", "Dictionary", "DictionaryKind", "Recipe", "decompose", "dictionary_kind", "from_description", "registered"]
+__all__ = [
+    "Codes",
+    "Dictionary",
+    "DictionaryKind",
+    "Recipe",
+    "decompose",
+    "dictionary_kind",
+    "from_description",
+    "loss_recovered",
+    "recovery",
+    "registered",
+    "site_shares",
+    "sparse_probing",
+    "stability",
+]
 
 
 def __getattr__(name: str) -> type[Recipe]:

@@ -31,6 +31,7 @@ class Recipe:
     width: int
     kind: ClassVar[str] = ""
     signed: ClassVar[bool] = False  # whether codes may be negative
+    shifts: ClassVar[bool] = True  # whether an offset of all rows moves the reconstructions along and changes nothing else
     sites: ClassVar[str] = "one"  # "one", a "pair" (read and written), or "several" side by side
     centers: ClassVar[bool] = True  # whether b_dec is taken from the rows before they are encoded
 
@@ -69,6 +70,14 @@ class Recipe:
                 raise DictionaryError(f"{self.kind} has no tensor {name!r}; it has {names(wanted)}")
             if not bool(torch.isfinite(value).all()):
                 raise DictionaryError(f"{name} (shape {tuple(value.shape)}) holds NaN or infinite values")
+
+    def implied(self, name: str, t: Tensors) -> Tensor | None:
+        """One of W_enc and b_enc, for kinds that do not keep it because it follows from the others."""
+        return None
+
+    def prepare(self, t: Tensors, n: int) -> Tensors:
+        """The tensors with whatever is worth computing once before n rows are encoded."""
+        return t
 
     def activations(self, t: Tensors, x: Tensor) -> Tensor:
         """[n, m]: what codes are selected from."""

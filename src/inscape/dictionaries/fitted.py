@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from torch import Tensor
 from inscape.arrays import as_rows, as_tensor, row_blocks
 from inscape.dictionaries.base import Recipe
 from inscape.dictionaries.codes import Codes
+from inscape.dictionaries.rows import check_paired
 from inscape.errors import DictionaryError
 from inscape.results import Result
-from inscape.store import Store, View
+from inscape.store import Store, View, view_of
 from inscape.store.view import single
 
 
@@ -38,7 +40,11 @@ class Dictionary:
 
     def __init__(self, recipe: Recipe, tensors: Mapping[str, Tensor], info: Mapping[str, Any] | None = None) -> None:
         self.recipe = recipe
-        self.tensors = {name: torch.as_tensor(value) for name, value in tensors.items()}
+        # One feature a row in memory, also of W_enc [d, m]: products then do not depend on where the tensors came from.
+        self.tensors = {
+            name: torch.as_tensor(value).T.contiguous().T if name == "W_enc" else torch.as_tensor(value).contiguous()
+            for name, value in tensors.items()
+        }
         self.info: dict[str, Any] = dict(info or {})
         recipe.check(self.tensors)
 
@@ -88,7 +94,8 @@ class Dictionary:
             DictionaryError: X has another number of units.
             DegenerateInputError: X is not [n, d], or holds NaN or infinity.
         """
-        return Codes.cat([self._encode(rows) for rows in self._blocks(X)] or [self._nothing()])
+        tensors = self.recipe.prepare(self.tensors, len(X) if hasattr(X, "__len__") else 1)
+        return Codes.cat([self.recipe.encode(tensors, rows) for rows in self._blocks(X)] or [self._nothing()])
 
     @torch.no_grad()
     def decode(self, codes: Codes | Any) -> Tensor:
@@ -106,7 +113,8 @@ class Dictionary:
     @torch.no_grad()
     def reconstruct(self, X: Any) -> Tensor:
         """What is left of rows [n, d] after encoding and decoding, [n, d]."""
-        parts = [self.recipe.rebuild(self.tensors, rows, self._encode(rows)) for rows in self._blocks(X)]
+        tensors = self.recipe.prepare(self.tensors, len(X) if hasattr(X, "__len__") else 1)
+        parts = [self.recipe.rebuild(tensors, rows, self.recipe.encode(tensors, rows)) for rows in self._blocks(X)]
         return torch.cat(parts) if parts else self.b_dec.new_zeros(0, self.b_dec.shape[0])
 
     def score(
@@ -151,6 +159,19 @@ class Dictionary:
         """The same dictionary with its tensors elsewhere, or in another dtype."""
         return Dictionary(self.recipe, {name: value.to(device=device, dtype=dtype) for name, value in self.tensors.items()}, self.info)
 
+    def using(self, **options: Any) -> Dictionary:
+        """The same tensors under other options of the recipe, such as another number of active features.
+
+        Example:
+            >>> dictionary.using(k=4).recipe
+            TopK(width=16, k=4)
+        """
+        try:
+            return Dictionary(replace(self.recipe, **options), self.tensors, self.info)
+        except TypeError as error:
+            known = ", ".join(name for name in self.recipe.describe() if name != "kind")
+            raise DictionaryError(f"{self.recipe.kind} has no option {', '.join(map(repr, options))}; it has {known}") from error
+
     def __len__(self) -> int:
         return self.m
 
@@ -165,18 +186,20 @@ class Dictionary:
         return self.tensors["W_dec"].dtype
 
     def _part(self, name: str) -> Tensor:
-        if name not in self.tensors:
+        found = self.tensors.get(name)
+        found = self.recipe.implied(name, self.tensors) if found is None else found
+        if found is None:
             raise DictionaryError(f"a dictionary of kind {self.recipe.kind} has no {name}; it has {', '.join(self.tensors)}")
-        return self.tensors[name]
-
-    def _encode(self, rows: Tensor) -> Codes:
-        return self.recipe.encode(self.tensors, rows)
+        return found
 
     def _nothing(self) -> Codes:
         return Codes(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=self._dtype), torch.zeros(1, dtype=torch.int64), self.m)
 
     def _blocks(self, X: Any) -> Any:
         """Rows in the dtype of the tensors, some at a time."""
+        if self.recipe.sites == "several":
+            yield from self._side_by_side(X)
+            return
         given = single([X[site] for site in X.sites]) if isinstance(X, Store) else X
         name = f"{given.system}/{given.site}" if isinstance(given, View) else "X"
         device = self.tensors["W_dec"].device
@@ -186,3 +209,19 @@ class Dictionary:
                 raise DictionaryError(f"{name} has {rows.shape[1]} units (shape {tuple(rows.shape)}), this dictionary reads {self.d}")
             for block in row_blocks(len(rows), max(self.d, self.m), 4):
                 yield rows[block].to(device=device, dtype=self._dtype)
+
+    def _side_by_side(self, X: Any) -> Any:
+        """Rows of several sites in one, in the order in which they were fitted."""
+        parts = [X[site] for site in X.sites] if isinstance(X, Store) else X
+        if not isinstance(parts, (list, tuple)):
+            parts = [parts]  # an array in which they stand side by side already
+        views = [view_of(part, "X") for part in parts]
+        check_paired(views)
+        width = sum(view.d for view in views)
+        if width != self.d:
+            sizes = " + ".join(str(view.d) for view in views)
+            raise DictionaryError(f"the sites to encode ({sizes}): together X has {width} units, this dictionary reads {self.d}")
+        size = max(256, 2**23 // max(self.d, self.m))
+        for at in range(0, views[0].n, size):
+            rows = torch.cat([as_rows(view.read(at, at + size), f"{view.system}/{view.site}") for view in views], 1)
+            yield rows.to(device=self.tensors["W_dec"].device, dtype=self._dtype)

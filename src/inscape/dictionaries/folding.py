@@ -27,20 +27,18 @@ def folded(recipe: Trained, p: Tensors, inputs: Sequence[Frame], outputs: Sequen
     p = {name: value.double() for name, value in p.items()}
     mean_in, mean_out = (torch.cat([frame.mean.double() for frame in frames]) for frames in (inputs, outputs))
     grow = outputs[0].scale if len(outputs) == 1 and outputs[0].inward is None else 1.0
-    W_enc = _inward(p["encoder"].T, inputs) * grow
     W_dec = _outward(p["decoder"], outputs) / grow
     found = {name: value * grow if name in recipe.in_code_units else value for name, value in recipe.extras(p).items()}
-    b_enc, b_dec = p["b_enc"] * grow, mean_out + _outward(p["b_dec"][None], outputs)[0]
+    b_dec = mean_out + _outward(p["b_dec"][None], outputs)[0]
     if "W_skip" in p:
         found["W_skip"] = _inward(_outward(p["W_skip"], outputs), inputs)
         b_dec = b_dec - mean_in @ found["W_skip"]
-    if not recipe.centers:
-        b_enc = b_enc - mean_in @ W_enc
-    found |= {"W_enc": W_enc, "W_dec": W_dec, "b_enc": b_enc, "b_dec": b_dec}
-    narrow = {name: value.float() for name, value in found.items()}
-    # Both matrices are kept one feature a row; W_enc [d, m] is a view of that.
-    narrow["W_enc"] = narrow["W_enc"].T.contiguous().T
-    return narrow
+    found |= {"W_dec": W_dec, "b_dec": b_dec}
+    if "encoder" not in p:  # the same directions are read and written
+        return {name: value.float() for name, value in found.items()}
+    found["W_enc"] = _inward(p["encoder"].T, inputs) * grow
+    found["b_enc"] = p["b_enc"] * grow - (0.0 if recipe.centers else mean_in @ found["W_enc"])
+    return {name: value.float() for name, value in found.items()}
 
 
 def _inward(columns: Tensor, frames: Sequence[Frame]) -> Tensor:

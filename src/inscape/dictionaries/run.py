@@ -100,8 +100,9 @@ def train(jobs: Sequence[Job], run: Run, folder: Path | None) -> Iterator[tuple[
         raise DictionaryError(f"batch={run.batch} cannot be shared by {size} processes; give a multiple of {size}")
     views: dict[int, View] = {id(view): view for job in jobs for view in job.group}
     frames = {key: frame_of(view, run.whiten) for key, view in views.items()}
-    if run.whiten and any(job.recipe.sites != "one" for job in jobs):
-        raise DictionaryError("normalize='whiten' is for dictionaries of one site; several sites are scaled")
+    for job in jobs:
+        if run.whiten and (job.recipe.sites != "one" or job.recipe.unit):
+            raise DictionaryError(f"normalize='whiten' does not suit {job.recipe.kind}; leave it out")
     trainers: list[Trainer] = []
     for job in jobs:
         inputs, outputs = job.recipe.sides(job.group)
@@ -144,7 +145,12 @@ def train(jobs: Sequence[Job], run: Run, folder: Path | None) -> Iterator[tuple[
         p = job.recipe.finish(trainer.p, (_joined(part) for part in reader))
         sides = [[frames[id(view)] for view in side] for side in (inputs, outputs)]
         learned = {"rows": run.steps * run.batch, "steps": run.steps, "batch": run.batch, "rate": trainer.rate}
-        learned |= {"patience": trainer.patience, "dead": int(trainer.dead.sum()), "history": trainer.history}
+        learned |= {
+            "scales": [frames[id(view)].scale for view in job.group],
+            "patience": trainer.patience,
+            "dead": int(trainer.dead.sum()),
+            "history": trainer.history,
+        }
         yield job, folded(job.recipe, p, sides[0], sides[1]), learned
 
 

@@ -66,7 +66,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        return load_file(path)
+        # Copies: memory of their own, aligned as everywhere else, so that products give the same bits.
+        return {name: value.clone() for name, value in load_file(path).items()}
     except Exception as error:  # safetensors raises a class of its own that derives from nothing narrower
         raise StoreCorruptError(f"{path} is missing or damaged: {error}") from error
 

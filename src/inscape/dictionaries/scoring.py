@@ -12,10 +12,11 @@ from torch import Tensor
 from inscape.arrays import as_numpy, check_finite
 from inscape.dictionaries.directions import largest_cosines, paired_cosines
 from inscape.dictionaries.fitted import Dictionary
+from inscape.dictionaries.rows import check_paired
 from inscape.errors import DegenerateInputError, DictionaryError, StoreMismatchError
 from inscape.results import Result
 from inscape.stats import jackknife_groups, jackknife_interval
-from inscape.store import View, view_of
+from inscape.store import Store, View, view_of
 
 # Sums of each group of rows, in this order; then Σ y and Σ (y − ŷ), d numbers each.
 _SUMS = ("n", "entries", "error", "square", "square_out", "product", "cosine", "norm_ratio")
@@ -24,7 +25,7 @@ _BOUNDS = {"l0": (0.0, np.inf), "fvu": (0.0, np.inf), "fvu_centered": (0.0, np.i
 
 def score(dictionary: Dictionary, X: Any, *, target: Any, groups: Any, interval: str | int | None, level: float, seed: int) -> Result:
     """See `Dictionary.score`."""
-    view = view_of(X)
+    view = view_of(_side_by_side(X) if dictionary.recipe.sites == "several" else X)
     goal = view if target is None else view_of(target, "target")
     if goal.n != view.n:
         raise StoreMismatchError(f"X has {view.n} rows, target has {goal.n}; row i of both must be the same token")
@@ -52,6 +53,18 @@ def score(dictionary: Dictionary, X: Any, *, target: Any, groups: Any, interval:
     settings = {"verb": "dictionary.score", "recipe": dictionary.recipe.describe(), "interval": interval, "level": level, "seed": seed}
     settings |= {"width": dictionary.m, "fitted_on": {key: dictionary.info.get(key) for key in ("system", "site", "rows", "seed")}}
     return Result([{**shared, **row} for row in rows], settings=settings, arrays=arrays)
+
+
+def _side_by_side(X: Any) -> Any:
+    """Several sites as one, in memory."""
+    parts = [X[site] for site in X.sites] if isinstance(X, Store) else X
+    if not isinstance(parts, (list, tuple)):
+        return parts
+    views = [view_of(part) for part in parts]
+    check_paired(views)
+    names = views[0].ids if views[0].kind == "stimulus" else None
+    joined = Store.from_arrays({"+".join(view.site for view in views): torch.cat([view.torch() for view in views], 1)}, stimuli=names)
+    return joined[joined.sites[0]]
 
 
 def _sums(dictionary: Dictionary, view: View, goal: View, group: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:

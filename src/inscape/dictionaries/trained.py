@@ -25,6 +25,7 @@ class Trained(Recipe):
 
     replants: ClassVar[bool] = False  # whether dead features start again from rows that are reconstructed badly
     momenta: ClassVar[tuple[float, float]] = (0.9, 0.999)  # of Adam
+    unit: ClassVar[bool] = False  # whether directions of length 1 are part of the definition
     in_code_units: ClassVar[tuple[str, ...]] = ("b_enc",)  # tensors that grow with the codes when rows grow
 
     def start(self, d: int, out: int, generator: torch.Generator) -> Tensors:

@@ -118,17 +118,18 @@ class Trainer:
     def _replant(self, left: Tensor, dead: Tensor) -> None:
         """Starts dead features again from leftovers of this batch, drawn by how large they are; the same ones in every process."""
         every = max(1, self.patience // self.batch)
-        places = dead.nonzero().flatten()
+        places = dead.nonzero().flatten()[: max(1, self.recipe.width // 20)]  # many at once on similar rows would overshoot
         if self.step == 0 or self.step % every or self.step > 0.7 * self.steps or len(places) == 0:
             return
         weights = left.square().sum(1)
         if float(weights.sum()) <= 0:
             return
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.step)
-        rows = left[torch.multinomial(weights, len(places), replacement=True, generator=generator)]
+        rows = left[torch.multinomial(weights, min(len(places), int((weights > 0).sum())), replacement=False, generator=generator)]
         if processes.is_available() and processes.is_initialized():
             rows = rows.contiguous()
             processes.broadcast(rows, 0)
+        places = places[: len(rows)]
         self.recipe.replant(self.p, places, rows)
         for moments in (self.mean, self.square):
             for values in moments.values():

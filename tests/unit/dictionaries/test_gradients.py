@@ -205,3 +205,35 @@ def test_parts_of_a_batch_add_up_to_the_whole() -> None:
     halves = [recipe.learn(p, part, part, moment()) for part in x.split(B // 2)]
     for name, gradient in whole.gradients.items():
         torch.testing.assert_close(sum(half.gradients[name] for half in halves), gradient)
+
+
+def test_a_transcoder_with_a_linear_path() -> None:
+    recipe = D_.Transcoder(width=M, k=3, skip=True)
+    p, x, y = start(recipe, D, 7), rows(), rows(7)
+
+    def loss(q: dict[str, Tensor]) -> Tensor:
+        z = largest(x @ q["encoder"].T + q["b_enc"], 3)
+        return (z @ q["decoder"] + q["b_dec"] + x @ q["W_skip"] - y).square().mean()
+
+    compare(recipe, loss, p, recipe.learn(p, x, y, moment()))
+
+
+@pytest.mark.parametrize("wide", [True, False])
+def test_matching_pursuit_goes_back_through_its_steps(wide: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With inner products of all pairs of directions kept up to date, and without."""
+    from inscape.dictionaries.kinds import matching_pursuit
+
+    if not wide:
+        monkeypatch.setattr(matching_pursuit, "_GRAM_BYTES", 0)
+    recipe = D_.MatchingPursuit(width=M, k=4)
+    p, x = start(recipe), rows()
+
+    def loss(q: dict[str, Tensor]) -> Tensor:
+        r = x - q["b_dec"]
+        for _ in range(4):
+            c, j = (r @ q["decoder"].T).max(1)
+            r = r - c.clamp(min=0)[:, None] * q["decoder"][j]
+        return r.square().mean()
+
+    p["decoder"] /= p["decoder"].norm(dim=1, keepdim=True)
+    compare(recipe, loss, p, recipe.learn(p, x, x, moment()))

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from inscape.dictionaries.base import Tensors, check_count, check_positive, dictionary_kind
 from inscape.dictionaries.codes import Codes, tidy
-from inscape.dictionaries.core import Learned, Moment, activation_blocks, autoencode
+from inscape.dictionaries.core import Learned, Moment, activation_blocks, autoencode, revive
 from inscape.dictionaries.selection import above, top_of_batch
 from inscape.dictionaries.sparse import inner, sum_by_feature
-from inscape.dictionaries.trained import Trained
+from inscape.dictionaries.trained import Trained, auxiliary_count
 
 
 @dictionary_kind(
@@ -26,13 +26,14 @@ class JumpReLU(Trained):
 
     Loss: squared error + penalty · (L0 / l0 − 1)². The step at θ has no gradient; as in the paper a rectangle of width `bandwidth` around
     it stands in: ∂z/∂θ = −θ / bandwidth and ∂L0/∂θ = −1 / bandwidth for activations inside. All thresholds start where the first batch has
-    l0 active features a row. Dead features start again from rows that are reconstructed badly.
+    l0 active features a row.
 
     Attributes:
         width: number of features, m.
         l0: features active in a row, on average; the penalty holds it near.
         penalty: weight of the distance from that target.
         bandwidth: width of the rectangle, for rows scaled to mean square 1.
+        auxiliary: weight of the loss in which dead features reconstruct what the others leave over, whatever their threshold.
 
     Example:
         >>> ix.dictionaries.JumpReLU(width=8192, l0=32)
@@ -42,13 +43,14 @@ class JumpReLU(Trained):
     l0: int = 32
     penalty: float = 1.0
     bandwidth: float = 0.2
-    replants: ClassVar[bool] = True
+    auxiliary: float = 1 / 32
     in_code_units: ClassVar[tuple[str, ...]] = ("b_enc", "threshold")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_count("l0", self.l0, self.width, self.kind)
         check_positive(self.kind, penalty=self.penalty, bandwidth=self.bandwidth)
+        check_positive(self.kind, zero=True, auxiliary=self.auxiliary)
 
     def shapes(self, d: int, out: int) -> dict[str, tuple[int, ...]]:
         """A threshold for each feature beside the matrices."""
@@ -83,13 +85,8 @@ class JumpReLU(Trained):
         slope = -(own * by_code + by_count) / self.bandwidth * window
         learned.gradients["log_threshold"] = sum_by_feature(codes, slope) * threshold
         learned.extra = self.penalty * miss.square() * (len(x) / moment.batch)
+        revive(p, x, error, moment, learned, k=auxiliary_count(y.shape[1]), weight=self.auxiliary, centers=self.centers)
         return learned
-
-    def replant(self, p: Tensors, dead: Tensor, rows: Tensor) -> None:
-        """New directions, with the thresholds that most features have."""
-        super().replant(p, dead, rows)
-        p["encoder"][dead] = p["decoder"][dead]
-        p["log_threshold"][dead] = p["log_threshold"].median()
 
     def extras(self, p: Tensors) -> Tensors:
         """The thresholds themselves."""

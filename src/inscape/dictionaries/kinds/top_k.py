@@ -27,7 +27,7 @@ class TopK(Trained):
 
     Example:
         >>> ix.dictionaries.TopK(width=8192, k=32)
-        TopK(width=8192, k=32)
+        TopK(width=8192)
     """
 
     k: int = 32
