@@ -8,9 +8,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import inscape as ix
+from inscape.errors import DegenerateInputError
+from inscape.measures.weight_spectra import tail_fit
 from inscape.summaries import Moments, Neighbors
 
 _spec = importlib.util.spec_from_file_location("measure_inputs", Path(__file__).with_name("measure_inputs.py"))
@@ -73,3 +76,50 @@ def test_class_separation_is_the_inverse_of_the_balanced_trace_ratio(sigma: floa
     X, labels, _ = inputs.etf_classes(sigma=sigma)
     peer = RESULTS["nc"][f"etf_C10_D64_sigma{sigma}"]["nc1_trSW_over_trSB"]["value"]
     assert agrees(1 / ix.measures.class_separation(X, labels), peer)
+
+
+COLLAPSE = {
+    "nc1_trSWpinvSB_over_C": "nc1",
+    "nc1_trSW_over_trSB": "nc1_trace",
+    "nc2_equinorm_cv": "nc2_equinorm",
+    "nc2_cos_std": "nc2_equiangular",
+    "nc2_maxangle": "nc2_max_angle",
+    "nc2_etf_frobenius": "nc2_etf",
+    "cdnv_mean": "cdnv",
+    "vci": "variability_collapse",
+}
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.1, 0.5, 2.0])
+def test_neural_collapse(sigma: float) -> None:
+    X, labels, means = inputs.etf_classes(sigma=sigma)
+    peers = RESULTS["nc"][f"etf_C10_D64_sigma{sigma}"]
+    for key, name in COLLAPSE.items():
+        assert agrees(ix.measures.get(name)(X, labels), peers[key]["value"]), (name, key)
+    assert agrees(ix.measures.nc3_duality(X, labels, weights=means), peers["nc3_selfdual"]["value"])
+    # The bias takes back what the center of the rows, which is not zero, adds to each output.
+    center = np.stack([X[labels == one].mean(0) for one in range(10)]).mean(0)
+    with_bias = ix.measures.nc4_agreement(X, labels, weights=(means, -means @ center))
+    assert agrees(with_bias, peers["nc4_agreement_with_bias"]["value"])
+    if sigma > 0:  # without noise the outputs differ by rounding alone, and who wins is a matter of taste
+        assert agrees(ix.measures.nc4_agreement(X, labels, weights=means), peers["nc4_agreement_bias_dropped_on_uncentred"]["value"])
+
+
+@pytest.mark.parametrize(("name", "shape"), [("gauss", None), ("pareto1.2", 1.2), ("pareto2.0", 2.0)])
+def test_power_law_of_weights(name: str, shape: float | None) -> None:
+    rng = np.random.default_rng(21)
+    W = rng.standard_normal((300, 200)) if shape is None else rng.pareto(shape, (300, 200)) * rng.choice([-1, 1], (300, 200))
+    W = W.astype(np.float32) / np.float32(np.sqrt(200))
+    alpha, distance, start, stable_rank, largest = RESULTS["ww"][f"{name}_300x200"]["[alpha,D,xmin,stable_rank,spectral_norm]"]["value"]
+    values = np.linalg.svd(W.astype(np.float64), compute_uv=False) ** 2
+    assert agrees(values[0], largest, 1e-6)
+    assert agrees(values.sum() / values[0], stable_rank, 1e-6)
+    fitted = tail_fit(values)
+    assert agrees(fitted[0], alpha, 1e-6)
+    assert agrees(fitted[1], start, 1e-6)
+    assert agrees(fitted[2], distance, 1e-6)
+    if shape is None:
+        with pytest.raises(DegenerateInputError, match=r"within the bulk of a random matrix .* alpha 10\.65 from 14 of 200"):
+            ix.measures.weight_alpha(W)
+    else:
+        assert agrees(ix.measures.weight_alpha(W), alpha, 1e-6)

@@ -26,6 +26,7 @@ def measure(
     status: str = "stable",
     paired: bool = True,
     reflexive: bool = True,
+    domain: str = "real",
     rows: RowRoute | None = None,
     weighted: Weighted | None = None,
     closed: Closed | None = None,
@@ -46,6 +47,7 @@ def measure(
         status: "stable" or "provisional".
         paired: whether row i of both sides must be the same stimulus; without pairing the sides may have different numbers of rows.
         reflexive: of a pair, whether a representation with itself gives the best value of the range.
+        domain: what the entries of the input must be (`facts.DOMAINS`).
         rows: a second route from the rows, for ill-conditioned input.
         record: takes n, d and the options; gives what else a result must keep, such as the ranks of a fit.
         weighted: values under row weights, for measures of a pair that stay valid under a bootstrap.
@@ -70,6 +72,7 @@ def measure(
             status=status,
             paired=paired,
             reflexive=reflexive,
+            domain=domain,
         )
         made = Measure(fn, facts, rows=rows, weighted=weighted, closed=closed, record=record)
         if made.arity == 2 and higher not in HIGHER_IN_A_PAIR:

@@ -18,6 +18,7 @@ from inscape.measures.facts import Facts, sections
 from inscape.results import Curve
 from inscape.stats.closed_form import KernelInvariants
 from inscape.summaries.base import Need, Summary
+from inscape.summaries.sequences import sequences_of
 
 
 class RowRoute(NamedTuple):
@@ -107,6 +108,21 @@ class Measure:
         return any(getattr(cls, "repeated", False) for cls, _ in self._injected.values())
 
     @property
+    def sequenced(self) -> bool:
+        """Whether rows belong to sequences: of a view its stimuli, of an array one sequence unless `labels` says otherwise."""
+        return any(cls.sequenced for cls, _ in self._injected.values())
+
+    @property
+    def headed(self) -> bool:
+        """Whether the measure needs the layer that reads the rows: `weights=`."""
+        return any(cls.parameters == "beside" for cls, _ in self._injected.values())
+
+    @property
+    def of_weights(self) -> bool:
+        """Whether the input is a matrix of parameters, so that its rows are no sample of anything."""
+        return all(cls.parameters == "input" for cls, _ in self._injected.values())
+
+    @property
     def label(self) -> str:
         """The name, with the options that were changed: "mutual_knn(k=20)"."""
         changed = {key: value for key, value in self.bound.items() if value != self._defaults[key]}
@@ -185,20 +201,22 @@ class Measure:
         """
         if set(summaries) != set(self._injected):
             raise TypeError(f"{self.name} is evaluated on the summaries {sorted(self._injected)}, got {sorted(summaries)}")
-        self._check_count(min(summary.n for summary in summaries.values()))
+        self._check_count(min(summary.n for summary in summaries.values() if summary.parameters != "beside"))
         return self._guarded(lambda: self.fn(**summaries, **self.bound))
 
-    def summarize(self, X: Any, other: Any = None, *, labels: Any = None) -> dict[str, Any]:
+    def summarize(self, X: Any, other: Any = None, *, labels: Any = None, weights: Any = None) -> dict[str, Any]:
         """The summaries of arrays or views that `evaluate` takes."""
-        return self._summaries(*self._inputs(X, other, labels))
+        return self._summaries(*self._inputs(X, other, labels), weights)
 
-    def __call__(self, X: Any, other: Any = None, /, *, labels: Any = None, **options: Any) -> float | Curve:
+    def __call__(self, X: Any, other: Any = None, /, *, labels: Any = None, weights: Any = None, **options: Any) -> float | Curve:
         """The value for arrays, tensors or views of shape [n, d].
 
         Args:
             X: rows of the first system.
             other: rows of the second system (a pair), or the label of each row (a labeled measure).
             labels: the label of each row, or the name of a column where `X` is a view.
+            weights: the layer that reads the rows, for measures that compare both: a matrix [out, d], a pair (matrix, bias), a linear
+                layer, or a model, whose last linear layer is meant.
             **options: the measure's own keyword options.
 
         Raises:
@@ -207,10 +225,10 @@ class Measure:
             StoreMismatchError: the two inputs (or the labels) do not have the same rows.
         """
         if options:
-            return self.with_options(**options)(X, other, labels=labels)
+            return self.with_options(**options)(X, other, labels=labels, weights=weights)
         rows, row_labels = self._inputs(X, other, labels)
         self._check_count(min(len(side) for side in rows))
-        return self.settle(self._summaries(rows, row_labels), rows)
+        return self.settle(self._summaries(rows, row_labels, weights), rows)
 
     def settle(self, summaries: Mapping[str, Any], rows: Sequence[Tensor] | None = None) -> float | Curve:
         """The value from ready summaries, or from the rows where these are at hand and the summaries have lost too many digits."""
@@ -232,7 +250,7 @@ class Measure:
             labels, other = other, None
         if self.labeled and labels is None:
             raise TypeError(f"{self.name} needs labels: {self.name}(X, labels), one label per row")
-        if not self.labeled and labels is not None:
+        if not self.labeled and not self.sequenced and labels is not None:
             raise TypeError(f"{self.name} takes no labels")
         if (self.arity == 2) != (other is not None):
             wanted = "two inputs, X and Y" if self.arity == 2 else "one input, X"
@@ -242,6 +260,8 @@ class Measure:
             if not hasattr(first, "column"):
                 raise TypeError(f"labels={labels!r} names a column, but X is {type(first).__name__}, not a view; pass one label per row")
             labels = first.column(labels)
+        elif self.sequenced and labels is None and hasattr(first, "row_set"):
+            labels = sequences_of(first.stimulus, first.repeat)
         if self.repeated:
             return [presentations(data) for data in (first, other) if data is not None], None
         try:
@@ -254,12 +274,20 @@ class Measure:
             raise StoreMismatchError(f"{self.name}: {len(labels)} labels for {len(rows[0])} rows; give one label per row")
         return rows, labels
 
-    def _summaries(self, rows: list[Tensor], labels: Any) -> dict[str, Any]:
+    def _summaries(self, rows: list[Tensor], labels: Any, weights: Any) -> dict[str, Any]:
         built: dict[str, Any] = {}
+        if self.headed == (weights is None):
+            raise TypeError(
+                f"{self.name} needs weights: {self.name}(…, weights=(matrix, bias)), the layer that reads the rows"
+                if self.headed
+                else f"{self.name} takes no weights"
+            )
         for name, (cls, options) in self.needs.items():
-            inputs = list(rows) if cls.arity == 2 else [rows[1] if name == "y" else rows[0]]
-            if cls.labeled:
+            inputs: list[Any] = list(rows) if cls.arity == 2 else [rows[1] if name == "y" else rows[0]]
+            if cls.labeled or (cls.sequenced and labels is not None):
                 inputs.append(labels)
+            if cls.parameters == "beside":
+                inputs = [weights, rows[0].shape[1]]
             try:
                 built[name] = cls.of(*inputs, **options)
             except InscapeError as error:

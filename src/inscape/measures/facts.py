@@ -30,6 +30,16 @@ DEGENERATE: Mapping[str, str] = MappingProxyType(
     {"constant": "all rows are equal", "rank_one": "the centered rows lie on a line", "duplicates": "every row occurs twice"}
 )
 
+# What the entries of the input must be for a measure to have a meaning; what lies outside is refused with `DegenerateInputError`.
+DOMAINS: Mapping[str, str] = MappingProxyType(
+    {
+        "real": "any finite numbers",
+        "nonnegative": "no entry is negative, as with entropies",
+        "share": "every entry is between 0 and 1",
+        "heavy_tailed": "a spectrum whose tail follows a power law",
+    }
+)
+
 # Upper ends of a range that depend on the shape of the input.
 _BOUNDS: Mapping[str, Callable[[int, int], float]] = MappingProxyType(
     {
@@ -61,6 +71,7 @@ class Facts:
     status: str
     paired: bool = True
     reflexive: bool = True
+    domain: str = "real"
 
     def __post_init__(self) -> None:
         for words, known in ((self.invariant | self.sensitive, TRANSFORMATIONS), (self.undefined, DEGENERATE)):
@@ -74,6 +85,8 @@ class Facts:
             raise ValueError(f"unknown upper bound {self.high!r}; write a number or one of {sorted(_BOUNDS)}")
         if self.status not in STATUSES:
             raise ValueError(f"status {self.status!r} is none of {STATUSES}")
+        if self.domain not in DOMAINS:
+            raise ValueError(f"domain {self.domain!r} is none of {sorted(DOMAINS)}")
         if not self.source or not self.higher:
             raise ValueError("a measure names its source and says what a higher value means")
 

@@ -12,6 +12,8 @@ from inscape.errors import InscapeError
 from inscape.measures.base import Measure
 from inscape.measures.cautions import dominant_position
 from inscape.measures.inputs import check_sources, column_of, sources_of
+from inscape.measures.next_tokens import NEXT_TOKEN, with_next_tokens
+from inscape.measures.places import name_places
 from inscape.measures.uncertainty import Uncertainty, noted, status_of
 from inscape.results import Curve
 from inscape.stats import (
@@ -26,6 +28,7 @@ from inscape.store import View
 from inscape.summaries.plan import EIGENVALUES, Plan, Step, choose_groups, machine_rate
 from inscape.summaries.rows import SiteRows
 from inscape.summaries.site import Held, Key, Needed, SiteSummaries, needed_of, shared_needs
+from inscape.summaries.weights import for_site
 
 Row = dict[str, Any]
 
@@ -61,7 +64,14 @@ def _source_count(view: View, groups: Any) -> int:
 
 
 def measure_sites(
-    views: Sequence[View], measures: Sequence[Measure], plan: Plan, *, labels: Any, groups: Any, uncertainty: Uncertainty
+    views: Sequence[View],
+    measures: Sequence[Measure],
+    plan: Plan,
+    *,
+    labels: Any,
+    groups: Any,
+    uncertainty: Uncertainty,
+    weights: Any = None,
 ) -> tuple[list[Row], list[str]]:
     """One row per site and measure (and per place of a curve), and cautions about the rows.
 
@@ -72,7 +82,7 @@ def measure_sites(
     nulls: dict[str, list[tuple[Row, np.ndarray]]] = {}
     for view in views:
         try:
-            rows += _site(view, measures, plan, labels, groups, uncertainty, nulls, cautions)
+            rows += _site(view, measures, plan, labels, groups, uncertainty, nulls, cautions, for_site(weights, view.site))
         except InscapeError as error:
             rows += [_failed(view, one, error) for one in measures]
     for label, found in nulls.items():
@@ -90,7 +100,12 @@ def _site(
     uncertainty: Uncertainty,
     nulls: dict[str, list[tuple[Row, np.ndarray]]],
     cautions: list[str],
+    weights: Any,
 ) -> list[Row]:
+    if isinstance(labels, str) and labels == NEXT_TOKEN and labels not in view.columns:
+        view, ahead = with_next_tokens(view)
+    else:
+        ahead = labels
     site = SiteRows(view)
     if 2 * site.nbytes <= plan.memory:
         site.load()
@@ -101,7 +116,7 @@ def _site(
         row_labels, wrong = None, None
         if labeled and labels is not None:
             try:
-                row_labels = column_of(view, labels, "labels")
+                row_labels = column_of(view, ahead, "labels")
             except InscapeError as error:  # only the measures of classes need them
                 wrong = error
         sources = sources_of(view, groups)
@@ -109,12 +124,14 @@ def _site(
         assigned = jackknife_groups(sources, count, seed=uncertainty.seed) if count > 1 else None
         usable = [one for one in measures if not one.labeled or row_labels is not None]
         needed, bound = bind(usable)
-        summaries = SiteSummaries(site, needed, labels=row_labels, groups=assigned, budget=plan.memory // 2)
+        given: dict[str, Any] = {"labels": row_labels, "weights": weights, "groups": assigned, "budget": plan.memory // 2}
+        summaries = SiteSummaries(site, needed, **given)
         base: Row = {"system": view.system, "site": view.site, "kind": view.kind, "n": site.n, "d": site.d}
         rows, headline = evaluate_site(summaries, measures, bound, base, labels, (site.all(),) if site.held else None)
         if summaries.lost_digits:
-            summaries = SiteSummaries(site, needed, labels=row_labels, groups=assigned, budget=plan.memory // 2, precise=True)
+            summaries = SiteSummaries(site, needed, **given, precise=True)
             rows, headline = evaluate_site(summaries, measures, bound, base, labels, (site.all(),) if site.held else None)
+        name_places(rows, view)
         for row in rows:
             if wrong is not None and row["measure"] not in bound:
                 row["status"], row["reason"] = status_of(wrong)
@@ -199,6 +216,11 @@ def fill_intervals(
     """Fills low, high and method; a measure that is undefined without some group says so and has no interval."""
     if uncertainty.interval is None:
         return
+    for one in measures:
+        if one.of_weights and one.label in headline:
+            headline[one.label]["interval_method"] = "none: parameters are no sample"
+    measures = [one for one in measures if not one.of_weights]
+    headline = {one.label: headline[one.label] for one in measures if one.label in headline}
     if count < 2:
         why = (
             "a bootstrap's copies of rows bias measures of one system; use 'jackknife'"

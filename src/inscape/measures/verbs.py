@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from inscape.errors import StimuliError, TooFewStimuliError
+from inscape.errors import StimuliError, TooFewStimuliError, UnknownMeasureError
 from inscape.measures.best import take_left_out
 from inscape.measures.cautions import tell, truncation
 from inscape.measures.definition import Measure
@@ -14,6 +14,7 @@ from inscape.measures.inputs import Measures, as_measures, as_views
 from inscape.measures.of_models import captured, holds_models, without_paths
 from inscape.measures.one_system import Row, measure_sites, plan_sites
 from inscape.measures.pairs import Pairs, compare_matched, failed_row, finish, match, plan_pairs, wanted_pairs
+from inscape.measures.parameters import matrices_as_views, parameters_of
 from inscape.measures.repeated import compare_repeated
 from inscape.measures.straight import measure_model
 from inscape.measures.systems import as_systems, compare_systems
@@ -30,8 +31,9 @@ def measure(
     measures: Measures,
     *,
     labels: Any = None,
+    weights: Any = None,
     stimuli: Any = None,
-    sites: Any = "blocks.*.resid_post",
+    sites: Any = None,
     tokens: Any = None,
     interval: str | int | None = "auto",
     groups: Any = None,
@@ -46,11 +48,16 @@ def measure(
 
     Args:
         data: a store (or its path), a view, an array [n, d] whose rows are stimuli, a dictionary from name to array, or a `Model` with
-            `stimuli`, which is then measured straight from its forward passes.
+            `stimuli`, which is then measured straight from its forward passes. Measures of weights take a matrix, a dictionary of
+            matrices, or a `Model` alone, whose parameters they then go through.
         measures: names or measures, one or several; `inscape measures` lists them.
-        labels: for measures of classes: the name of a column, or one label per row or stimulus.
+        labels: for measures of classes: the name of a column, or one label per row or stimulus; "next_token" for the token that follows
+            each token row, which leaves out the rows that none follows.
+        weights: for measures that set rows beside the layer that reads them: a matrix [out, d], a pair (matrix, bias), a linear layer, a
+            model (its last linear layer), or a dictionary from site to one of these; default, with a model: its own last linear layer.
         stimuli: with a model, what `ix.capture` takes.
-        sites: with a model, the sites to measure.
+        sites: with a model, the sites to measure, by default `blocks.*.resid_post`; for measures of weights globs of parameters, by
+            default all with two axes or more.
         tokens: with a model, the positions that give rows, as in `ix.capture`.
         interval: "auto" (delete-group jackknife, as many of 32 groups as are cheap), "jackknife", a number of groups, or None.
         groups: rows of one group are dependent and leave together: a column name, or one label per row or stimulus; default the stimulus.
@@ -80,31 +87,43 @@ def measure(
 
     told: list[str] = []
 
-    def stored(views: Sequence[View]) -> list[Row]:
+    def stored(views: Sequence[View], weights: Any = weights) -> list[Row]:
         ready = plan_sites(views, chosen, uncertainty, budget, groups)
-        found, cautions = measure_sites(views, chosen, ready, labels=labels, groups=groups, uncertainty=uncertainty)
+        found, cautions = measure_sites(views, chosen, ready, labels=labels, groups=groups, uncertainty=uncertainty, weights=weights)
         tell(cautions)
         told.extend([*truncation(views), *cautions])
         return found
 
-    if isinstance(data, Model):
+    if isinstance(data, Model) and all(one.of_weights for one in chosen):
+        if stimuli is not None:
+            names = ", ".join(one.label for one in chosen)
+            raise StimuliError(f"{names} of the model {data.name!r} looks at its parameters; leave stimuli= out")
+        rows, systems = stored(parameters_of(data, sites)), [{"system": data.name, "path": None, "model": data.identity()}]
+    elif isinstance(data, Model):
+        mixed = [one.label for one in chosen if one.of_weights]
+        if mixed:
+            raise UnknownMeasureError(
+                f"{', '.join(mixed)}: of a model's parameters, not of its activations; measure it in a call of its own"
+            )
         if stimuli is None:
             raise StimuliError(f"ix.measure of the model {data.name!r} needs stimuli=; or capture a store first with ix.capture")
         rows = measure_model(
             data,
             stimuli,
             chosen,
-            sites=sites,
+            sites="blocks.*.resid_post" if sites is None else sites,
             tokens=tokens,
             labels=labels,
+            weights=data if weights is None else weights,
             groups=groups,
             uncertainty=uncertainty,
             budget=budget,
-            from_store=lambda store: stored(as_views(store)),
+            from_store=lambda store, layer: stored(as_views(store), layer),
         )
         systems = [{"system": data.name, "path": None, "model": data.identity()}]
     else:
-        views = as_views(data)
+        apart = isinstance(data, Mapping) and all(one.of_weights for one in chosen)
+        views = matrices_as_views(data, "X") if apart else as_views(data)
         rows, systems = stored(views), _provenance(views)
     warn_once(rows)
     settings = {"verb": "measure", "measures": [one.label for one in chosen], "memory": budget, **uncertainty.settings()}

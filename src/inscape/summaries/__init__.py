@@ -14,8 +14,11 @@ from inscape.summaries.plan import Plan, Step
 from inscape.summaries.products import GramProducts
 from inscape.summaries.rdm import RDM
 from inscape.summaries.rows import SiteRows
+from inscape.summaries.rowwise import LabeledRows, Rows
 from inscape.summaries.sample import Sample, sample_rows
+from inscape.summaries.sequences import SequenceMoments
 from inscape.summaries.tiles import KernelTiles
+from inscape.summaries.weights import Head, Weights
 
 __all__ = [
     "RDM",
@@ -26,15 +29,20 @@ __all__ = [
     "FoldMoments",
     "Gram",
     "GramProducts",
+    "Head",
     "KernelTiles",
+    "LabeledRows",
     "Moments",
     "Need",
     "Neighbors",
     "Plan",
+    "Rows",
     "Sample",
+    "SequenceMoments",
     "SiteRows",
     "Step",
     "Summary",
+    "Weights",
     "needs_double",
     "sample_rows",
 ]

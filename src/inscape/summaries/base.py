@@ -46,6 +46,8 @@ class Summary(ABC):
     additive: ClassVar[bool]
     arity: ClassVar[int] = 1
     labeled: ClassVar[bool] = False  # whether `of` takes a label per row after the rows
+    sequenced: ClassVar[bool] = False  # whether `of` takes the sequence of each row after the rows
+    parameters: ClassVar[str] = ""  # "input": the rows are a matrix of parameters; "beside": it holds the layer that reads the rows
 
     @classmethod
     @abstractmethod

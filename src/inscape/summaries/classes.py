@@ -160,7 +160,7 @@ class ClassMoments(Summary):
         apart, weight = mean - other_mean, n * m / size * (left > 0)
         spread = within + sign * (other_within + weight * apart.square().sum(1))
         keep = left > 0
-        result = ClassMoments(scatter=self.has_scatter)
+        result = type(self)(scatter=self.has_scatter)
         result.labels = labels[keep.cpu().numpy()]
         result._counts = left[keep]
         result._means = (base + sign * (m / size).unsqueeze(1) * (other_mean - base))[keep]

@@ -16,9 +16,12 @@ FRACTION_BITS = 5
 _SHIFT = 23 - FRACTION_BITS
 _BINS = 255 << FRACTION_BITS
 
+# How many of the largest entries are kept with their places.
+LARGEST = 16
+
 
 class Extremes(Summary):
-    """Largest |x|, its row and unit, the largest |x| of each unit, counts of NaN and infinities, and a histogram of |x|.
+    """The 16 largest |x| with row and unit, the largest |x| of each unit, counts of NaN and infinities, and a histogram of |x|.
 
     The histogram has 32 bins per octave over the whole fp32 range and merges exactly; quantiles from it are within 1.6 % (numbers beyond
     fp32's range count in its outermost bins). NaN and infinite entries are counted and left out of everything else.
@@ -39,6 +42,7 @@ class Extremes(Summary):
         self.largest = 0.0
         self.row = -1
         self.unit = -1
+        self.top: list[tuple[float, int, int]] = []  # |x|, row and unit of the largest entries, largest first
         self.histogram = torch.zeros(_BINS, dtype=torch.int64)
         self._unit_largest: Tensor | None = None
         self._next_row = first_row
@@ -79,6 +83,7 @@ class Extremes(Summary):
         result.n, result.nan, result.infinite = self.n + other.n, self.nan + other.nan, self.infinite + other.infinite
         first = min((self, other), key=lambda part: (-part.largest, part.row, part.unit))
         result.largest, result.row, result.unit = first.largest, first.row, first.unit
+        result.top = sorted([*self.top, *other.top], key=_first)[:LARGEST]
         result.histogram = self.histogram + other.histogram
         result._unit_largest = torch.maximum(self.unit_largest, other.unit_largest)
         return result
@@ -110,6 +115,18 @@ class Extremes(Summary):
         low, high = float(edges[0]), float(edges[1])
         return 0.0 if code == 0 else min(self.largest, low if high == float("inf") else (low + high) / 2)
 
+    def _rank(self, sizes: Tensor, largest: float) -> None:
+        """Enters the largest of the block's finite entries [b, d] into the list."""
+        if len(self.top) == LARGEST and largest <= self.top[-1][0]:
+            return
+        flat = sizes.flatten()
+        least = flat.topk(min(LARGEST, flat.numel())).values[-1]
+        # Of entries as large as the last one there may be many: the first of them are those that the list would take.
+        places = torch.cat([(flat > least).nonzero()[:, 0], (flat == least).nonzero()[:LARGEST, 0]])
+        rows = places // sizes.shape[1] + self._next_row
+        found = zip(flat[places].tolist(), rows.tolist(), (places % sizes.shape[1]).tolist(), strict=True)
+        self.top = sorted([*self.top, *found], key=_first)[:LARGEST]
+
     def _add(self, block: Tensor) -> None:
         size = block.abs()
         finite = torch.isfinite(size)
@@ -124,7 +141,13 @@ class Extremes(Summary):
         if largest > self.largest or self.row < 0:
             place = int(wide.argmax())
             self.largest, self.row, self.unit = largest, self._next_row + place // block.shape[1], place % block.shape[1]
+        self._rank(wide, largest)
         codes = wide.clamp(max=torch.finfo(torch.float32).max).float().contiguous().view(torch.int32) >> _SHIFT
         self.histogram += torch.bincount(codes[finite].long(), minlength=_BINS)
         self.n += block.shape[0]
         self._next_row += block.shape[0]
+
+
+def _first(entry: tuple[float, int, int]) -> tuple[float, int, int]:
+    """Larger entries first, then lower rows, then lower units."""
+    return -entry[0], entry[1], entry[2]

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from inscape.arrays import check_finite, compute_dtype
 from inscape.store import View
+from inscape.summaries.sequences import sequences_of
 
 
 class SiteRows:
@@ -44,6 +45,12 @@ class SiteRows:
     def sources(self) -> np.ndarray:
         """The stimulus that each row comes from, shape [n]: rows of one stimulus are dependent."""
         return self.view.stimulus if self.rows is None else self.view.stimulus[self.rows]
+
+    @property
+    def sequences(self) -> np.ndarray:
+        """The sequence that each row is a token of, shape [n]: a presentation of a stimulus."""
+        found = sequences_of(self.view.stimulus, self.view.repeat)
+        return found if self.rows is None else found[self.rows]
 
     def load(self) -> SiteRows:
         """Reads the rows into memory once; they stay until `release`."""

@@ -13,11 +13,15 @@ from inscape.arrays import row_blocks
 from inscape.errors import InscapeError, TooFewStimuliError
 from inscape.summaries.base import Summary
 from inscape.summaries.blocks import loses_digits, needs_double, pilot_shift
+from inscape.summaries.extremes import Extremes
 from inscape.summaries.moments import Moments
 from inscape.summaries.rows import SiteRows
 
 # Rows of the pilot that decides on fp64 products: 256³ multiplications at most.
 PILOT = 256
+
+# Options of which a larger value serves who asks for a smaller one.
+_LARGER = ("k", "scatter")
 
 Key = tuple[type[Summary], Hashable]
 Needed = dict[Key, dict[str, Any]]
@@ -25,7 +29,7 @@ Held = Summary | InscapeError
 
 
 def shared_needs(needs: Iterable[tuple[type, Mapping[str, Any]]]) -> tuple[Needed, list[Key]]:
-    """Unites needs that one summary can serve: same class and options, the largest k.
+    """Unites needs that one summary can serve: same class and options, the largest k, with a scatter where one of them wants it.
 
     Returns:
         The distinct needs with their options, and for each given need the key of the one that serves it.
@@ -33,10 +37,12 @@ def shared_needs(needs: Iterable[tuple[type, Mapping[str, Any]]]) -> tuple[Neede
     needed: Needed = {}
     keys: list[Key] = []
     for cls, options in needs:
-        fixed = tuple(sorted((name, repr(value)) for name, value in options.items() if name != "k"))
+        fixed = tuple(sorted((name, repr(value)) for name, value in options.items() if name not in _LARGER))
         key = (cls, fixed)
-        if key in needed and "k" in options:
-            needed[key]["k"] = max(needed[key]["k"], options["k"])
+        if key in needed:
+            for name in _LARGER:
+                if name in options:
+                    needed[key][name] = max(needed[key].get(name, options[name]), options[name])
         needed.setdefault(key, dict(options))
         keys.append(key)
     return needed, keys
@@ -73,6 +79,7 @@ class SiteSummaries:
         rows: the site's rows.
         needed: what to build, from `shared_needs`.
         labels: one label per row for labeled summaries, or None.
+        weights: the layer that reads the rows, for the measures that need it.
         groups: jackknife group of every row, or None.
         budget: bytes for parts.
         precise: form products of narrow rows in fp64; by default a small pilot decides, and `lost_digits` tells afterwards.
@@ -84,6 +91,7 @@ class SiteSummaries:
         needed: Needed,
         *,
         labels: np.ndarray | None = None,
+        weights: Any = None,
         groups: np.ndarray | None = None,
         budget: int = 2**32,
         precise: bool | None = None,
@@ -91,6 +99,7 @@ class SiteSummaries:
         self.rows = rows
         self.needed = needed
         self.labels = labels
+        self.weights = weights
         self.groups = groups
         pilot = rows.take(slice(0, min(rows.n, 1024)))
         # A pilot that is small enough to cost nothing finds the bad cases; the eigenvalues themselves have the last word.
@@ -98,8 +107,18 @@ class SiteSummaries:
         self._hints: dict[str, Any] = {"precise": decided, "shift": pilot_shift(pilot)}
         self._wide = rows.n < rows.d
         self._parts: dict[Key, list[Summary]] = {}
-        self._keep = groups is not None and (int(groups.max()) + 1) * 8 * rows.d**2 <= budget
+        self._keep = groups is not None and (int(groups.max()) + 1) * 8 * rows.d**2 + self._class_bytes() <= budget
         self.full: dict[Key, Held] = {key: self._tried(self._build, key) for key in needed}
+
+    def _class_bytes(self) -> int:
+        """Bytes of class means held by group: a group has no more classes than rows."""
+        asked = [cls for cls, _ in self.needed if cls.additive and (cls.labeled or cls.sequenced)]
+        if not asked or self.groups is None:
+            return 0
+        most = np.bincount(self.groups)
+        named = [self.labels if cls.labeled else self.rows.sequences for cls in asked]
+        count = max(len(np.unique(one)) for one in named if one is not None)
+        return len(asked) * int(np.minimum(most, count).sum()) * 8 * self.rows.d
 
     @property
     def lost_digits(self) -> bool:
@@ -171,12 +190,23 @@ class SiteSummaries:
         return _merged([self._one(cls, chosen[block], options) for block in row_blocks(len(chosen), self.rows.d, 2)])
 
     def _one(self, cls: type[Summary], chosen: np.ndarray, options: dict[str, Any]) -> Summary:
+        if cls.parameters == "beside":
+            if self.weights is None:
+                raise InscapeError(
+                    "needs the layer that reads the rows: pass weights=, a layer, (matrix, bias) or a dictionary from site to it"
+                )
+            head: Any = cls
+            return head.of(self.weights, self.rows.d)
         everything = len(chosen) == self.rows.n
         X: Tensor = self.rows.all() if everything else self.rows.take(chosen)
         inputs: list[Any] = [X]
         if getattr(cls, "labeled", False):
             assert self.labels is not None
             inputs.append(self.labels[chosen])
+        if cls.sequenced:
+            inputs.append(self.rows.sequences[chosen])
+        if cls is Extremes and len(chosen):
+            options["first_row"] = int(chosen[0])  # blocks of all rows name them as the whole does
         if cls is Moments and not self._wide:
             # `update`, not `of`: a group smaller than the width must not fall back to its own n × n side.
             return Moments(shift=options["shift"], precise=options["precise"]).update(X)

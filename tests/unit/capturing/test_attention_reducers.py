@@ -16,7 +16,7 @@ from inscape.errors import MemoryBudgetError, SiteNotFoundError, StimuliError
 
 from .conftest import words
 
-NAMES = ("distance", "entropy", "previous_token_share", "sink_share")
+NAMES = ("distance", "entropy", "head_overlap", "previous_token_share", "sink_share")
 TEXTS = [words(5), words(11, 3), words(2, 9), words(7, 1)]
 
 
@@ -31,6 +31,11 @@ def random_pattern(t: int = 6, heads: int = 3, *, causal: bool = True, seed: int
 def by_hand(name: str, pattern: np.ndarray, queries: range | list[int]) -> list[float]:
     """One value per head of a pattern [heads, t, t], in loops over its definition."""
     out: list[float] = []
+    if name == "head_overlap":
+        lengths = np.linalg.norm(pattern, axis=-1)
+        heads = range(len(pattern))
+        pairs = {(g, h): [pattern[g, i] @ pattern[h, i] / (lengths[g, i] * lengths[h, i]) for i in queries] for g in heads for h in heads}
+        return [float(np.mean([pairs[g, h] for g in heads if g != h])) for h in heads]
     for a in pattern:
         if name == "entropy":
             values = [-sum(p * np.log(p) for p in a[i] if p > 0) for i in queries]
@@ -91,9 +96,9 @@ def test_patterns_whose_values_are_known():
     assert value("distance", uniform) == pytest.approx(sum(i / 2 for i in range(t)) / t)
     assert value("sink_share", uniform) == pytest.approx(sum(1 / (i + 1) for i in range(t)) / t)
     assert value("previous_token_share", uniform) == pytest.approx(sum(1 / (i + 1) for i in range(1, t)) / (t - 1))
-    assert [value(name, itself) for name in NAMES] == [0, 0, 0, pytest.approx(1 / t)]
-    assert [value(name, before) for name in NAMES] == [pytest.approx((t - 1) / t), 0, 1, pytest.approx(2 / t)]
-    assert [value(name, first) for name in NAMES] == [2, 0, pytest.approx(1 / (t - 1)), 1]
+    assert [value(name, itself) for name in NAMES] == [0, 0, 1, 0, pytest.approx(1 / t)]
+    assert [value(name, before) for name in NAMES] == [pytest.approx((t - 1) / t), 0, 1, 1, pytest.approx(2 / t)]
+    assert [value(name, first) for name in NAMES] == [2, 0, 1, pytest.approx(1 / (t - 1)), 1]
     half = uniform / 2  # the other half rests on a sink that is no key: the spread over keys is the same, shares are not
     assert value("entropy", half) == pytest.approx(value("entropy", uniform))
     assert value("sink_share", half) == pytest.approx(value("sink_share", uniform) / 2)
@@ -267,7 +272,7 @@ def test_refusals(make, plain_tokenizer):
     with pytest.raises(
         SiteNotFoundError,
         match=r"'massive' reads activations, and site 'blocks.0.attn_pattern' holds an attention pattern; "
-        "reducers of that are 'distance', 'entropy', 'previous_token_share', 'sink_share'",
+        "reducers of that are 'distance', 'entropy', 'head_overlap', 'previous_token_share', 'sink_share'",
     ):
         ix.capture(model, TEXTS, "blocks.0.attn_pattern|massive")
     with pytest.raises(
