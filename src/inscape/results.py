@@ -47,7 +47,7 @@ COLUMNS: dict[str, str] = {
 
 # what a result looks like on paper, by its kind. Names, not imports: a result must not drag matplotlib in.
 PLOTS: dict[str, str] = {
-    "measure": "inscape.plots.curves:layer_curves",
+    "measure": "inscape.plots.profiles:profile",
     "compare": "inscape.plots.heatmaps:site_heatmaps",
     "match": "inscape.plots.matches:match_paths",
     "units": "inscape.plots.matches:match_histograms",

@@ -1,17 +1,23 @@
 """Matplotlib figures from results: one file per kind of figure, no global state, light and dark."""
 
+from inscape.plots.collapse import collapse_dashboard
 from inscape.plots.curves import layer_curves
 from inscape.plots.dimension import scale_curves
+from inscape.plots.heads import head_map
 from inscape.plots.heatmaps import site_heatmaps
 from inscape.plots.maps import map2d
+from inscape.plots.massive import massive_map
 from inscape.plots.matches import match_histograms, match_paths
 from inscape.plots.rdms import rdm_heatmaps
 from inscape.plots.systems import system_map
 from inscape.plots.trajectories import trajectories
 
 __all__ = [
+    "collapse_dashboard",
+    "head_map",
     "layer_curves",
     "map2d",
+    "massive_map",
     "match_histograms",
     "match_paths",
     "rdm_heatmaps",

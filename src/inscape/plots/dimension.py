@@ -15,7 +15,7 @@ from inscape.plots.reading import facts_of, ordered
 from inscape.plots.theme import drawing, dress, panels, theme_named
 from inscape.results import Result
 
-_AXES = {"scale": "neighbors averaged over (scale)", "n": "rows kept", "rank": "rank", "k": "neighbors"}
+_AXES = {"scale": "neighbors averaged over (scale)", "n": "rows kept", "rank": "rank", "k": "neighbors", "rows": "rows of a class"}
 
 
 @drawing

@@ -6,8 +6,13 @@ from functools import partial
 from html import escape
 from typing import Any
 
+from inscape.measures.places import PLACE
+from inscape.plots.collapse import MEASURES as COLLAPSE
+from inscape.plots.collapse import collapse_dashboard
 from inscape.plots.curves import layer_curves
 from inscape.plots.dimension import scale_curves
+from inscape.plots.heads import head_map
+from inscape.plots.massive import massive_map
 from inscape.plots.reading import facts_of, headline, inside_null, ordered
 from inscape.reporting.cautions import cautions_of
 from inscape.reporting.parts import figure, folded, measure_caption, result_table
@@ -38,7 +43,7 @@ def measure_section(result: Result, name: str) -> Section:
                     caption=measure_caption(measure),
                 )
             )
-    drawings += _curves(result, name)
+    drawings = [*_places(result, name), *drawings, *_curves(result, name)]
     title = str(result.settings.get("title") or f"Profile of {listed(systems, 3) if systems else 'the data'}")
     body = f"<div class=figures>{''.join(drawings)}</div>" + folded(f"All {len(result):,} numbers", result_table(result))
     return Section(title, tuple(findings), tuple(cautions_of(result)), body, tuple(measures))
@@ -48,8 +53,24 @@ def _draw(draw: Any, result: Result, theme: str) -> Any:
     return draw(result, theme=theme)
 
 
+def _places(result: Result, name: str) -> list[str]:
+    """What one look should take in: the dashboard of collapse, heads by layer, and where massive activations lie."""
+    drawings: list[str] = []
+    for system, label, seed in ordered((row["system"], row["label"], row["seed"]) for row in headline(result)):
+        part = result.where(system=system, label=label, seed=seed)
+        of = f" of {system}" if system else ""
+        shown = {row["measure"].split("(")[0] for row in headline(part) if row["value"] is not None}
+        if len(shown & COLLAPSE) >= 3:
+            drawings.append(figure(partial(_draw, collapse_dashboard, part), name=f"{name}-d{len(drawings)}", alt=f"Collapse{of} by site"))
+        if any(row["axis"] == "head" and row["at"] is not None for row in part.rows()):
+            drawings.append(figure(partial(_draw, head_map, part), name=f"{name}-d{len(drawings)}", alt=f"Heads{of} by layer"))
+        if any(row["axis"] == PLACE and row["at"] is not None for row in part.rows()):
+            drawings.append(figure(partial(_draw, massive_map, part), name=f"{name}-d{len(drawings)}", alt=f"Largest entries{of} by site"))
+    return drawings
+
+
 def _curves(result: Result, name: str) -> list[str]:
-    curved = [r for r in result.rows() if r["at"] is not None and not isinstance(r["at"], str) and r["axis"] != "step"]
+    curved = [r for r in result.rows() if r["at"] is not None and not isinstance(r["at"], str) and r["axis"] not in ("step", "head")]
     drawings: list[str] = []
     for system in ordered(row["system"] or "" for row in curved):
         for measure in ordered(row["measure"] for row in curved if (row["system"] or "") == system):
