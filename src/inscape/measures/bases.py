@@ -16,6 +16,7 @@ from inscape.errors import DegenerateInputError, InscapeWarning
 from inscape.measures.base import RowRoute
 from inscape.measures.spectrum import varying
 from inscape.summaries import CrossMoments, Moments
+from inscape.summaries.spectra import singular_values, singular_vectors
 
 _EPS = torch.finfo(torch.float64).eps
 # Above this condition of a scatter (its rows have the square root of it) whitening loses more than ten digits' worth of guard.
@@ -33,7 +34,7 @@ class Bases:
         overlap: QxᵀQy, [rank x, rank y].
         loading_x: QxᵀXc, [rank x, p].
         loading_y: QyᵀYc, [rank y, q].
-        known: the singular values of `overlap`, where something has them already.
+        pair: the moments that the bases come from, which keep the singular values of `overlap` for all measures.
     """
 
     n: float
@@ -42,7 +43,7 @@ class Bases:
     overlap: Tensor
     loading_x: Tensor
     loading_y: Tensor
-    known: Tensor | None = None
+    pair: CrossMoments | None = None
 
     @property
     def rank(self) -> int:
@@ -52,11 +53,11 @@ class Bases:
     @cached_property
     def correlations(self) -> Tensor:
         """Canonical correlations, descending, [rank]."""
-        return linalg.svdvals(self.overlap).clamp(max=1) if self.known is None else self.known
+        return singular_values(self.overlap).clamp(max=1) if self.pair is None else self.pair.canonical_correlations
 
     def swap(self) -> Bases:
         """The same with X and Y exchanged."""
-        return Bases(self.n, self.q, self.p, self.overlap.T, self.loading_y, self.loading_x, self.known)
+        return Bases(self.n, self.q, self.p, self.overlap.T, self.loading_y, self.loading_x, self.pair)
 
 
 def bases_of_moments(pair: CrossMoments, name: str) -> Bases:
@@ -67,7 +68,6 @@ def bases_of_moments(pair: CrossMoments, name: str) -> Bases:
     """
     varying(pair.x)
     varying(pair.y)
-    white_x, white_y = pair.x.whitener, pair.y.whitener
     worst = max(float(kept[0] / kept[-1]) for kept in (_above_cut(moments) for moments in (pair.x, pair.y)))
     if worst > CONDITION:
         warnings.warn(
@@ -76,8 +76,7 @@ def bases_of_moments(pair: CrossMoments, name: str) -> Bases:
             InscapeWarning,
             stacklevel=5,
         )
-    loadings = white_x.T @ pair.x.scatter, white_y.T @ pair.y.scatter
-    return Bases(pair.n, pair.x.d, pair.y.d, pair.overlap, *loadings, known=pair.canonical_correlations)
+    return Bases(pair.n, pair.x.d, pair.y.d, pair.overlap, pair.x.loading, pair.y.loading, pair=pair)
 
 
 def bases_of_rows(X: Tensor, Y: Tensor) -> Bases:
@@ -149,6 +148,6 @@ def _triangular_factor(X: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:
 
 def _basis(coordinates: Tensor, n: int) -> Tensor:
     """An orthonormal basis of the columns' span, in order of ascending variance."""
-    left, values, _ = linalg.svd(coordinates, full_matrices=False)
+    left, values, _ = singular_vectors(coordinates)
     rank = int((values > max(n, coordinates.shape[1]) * _EPS * values[0]).sum())
     return left[:, :rank].flip(1)

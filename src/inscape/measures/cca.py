@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from torch import Tensor, linalg
+from torch import Tensor
 
 from inscape.errors import DegenerateInputError
 from inscape.measures.base import measure
 from inscape.measures.bases import Bases, bases_of_moments, by_rows, check_ranks
 from inscape.summaries import CrossMoments, Moments
+from inscape.summaries.spectra import singular_vectors
 
 
 def _mean(bases: Bases) -> float:
@@ -124,7 +125,7 @@ def cca_r2(pair: CrossMoments) -> float:
 def _weighted(bases: Bases) -> float:
     """Canonical correlations weighted by how much of X their variates carry."""
     check_ranks(bases, "pwcca")
-    left, correlations, _ = linalg.svd(bases.overlap, full_matrices=False)
+    left, correlations, _ = singular_vectors(bases.overlap)
     weights = (left.T @ bases.loading_x).abs().sum(1)
     return float(weights @ correlations.clamp(max=1) / weights.sum())
 
@@ -225,14 +226,14 @@ def pwcca_sim_metric(pair: CrossMoments) -> float:
     """
     check_ranks(bases_of_moments(pair, "pwcca_sim_metric"), "pwcca_sim_metric")
     (root, inverse), (_, inverse_y) = (_square_roots(moments) for moments in (pair.x, pair.y))
-    left, correlations, _ = linalg.svd(inverse @ pair.cross @ inverse_y)
+    left, correlations, _ = singular_vectors(inverse @ pair.cross @ inverse_y, full=True)
     weights = (left.T @ root).abs().sum(1)
     return float(weights[: len(correlations)] @ correlations.clamp(max=1) / weights.sum())
 
 
 def _square_roots(moments: Moments) -> tuple[Tensor, Tensor]:
     """The symmetric square root of the scatter and its inverse, on the directions above rounding."""
-    values, vectors = linalg.eigh(moments.scatter)
+    values, vectors = moments.eigenbasis
     kept = values > max(moments.n, moments.d) * 2.3e-16 * values[-1]
     values, vectors = values[kept], vectors[:, kept]
     return (vectors * values.sqrt()) @ vectors.T, (vectors / values.sqrt()) @ vectors.T
@@ -245,7 +246,7 @@ def _redundancy(bases: Bases) -> float:
             "more stimuli or fewer units, or ridge_r2, which is held out"
         )
     check_ranks(bases, "redundancy")
-    _, correlations, right = linalg.svd(bases.overlap, full_matrices=False)
+    _, correlations, right = singular_vectors(bases.overlap)
     carried = (right @ bases.loading_y).square().sum(1)
     return min(1.0, float(correlations.square() @ carried / _square(bases.loading_y)))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from torch import Tensor, linalg
+from torch import Tensor
 
 from inscape.errors import DegenerateInputError
 from inscape.measures.base import measure
@@ -66,7 +66,8 @@ def gulp(pair: CrossMoments, *, penalty: float = 0.01) -> float:
 
 def _shrunk(moments: Moments, penalty: float) -> tuple[Tensor, Tensor]:
     """μ / (μ + λ) over the eigenvalues μ of the covariance of unit trace, and (C + λ)^(−1/2) on their eigenvectors."""
-    values, vectors = linalg.eigh(moments.scatter / moments.trace)
+    values, vectors = moments.eigenbasis
+    values = values / moments.trace
     kept = values > max(moments.n, moments.d) * 2.3e-16 * values[-1]
     values, vectors = values[kept], vectors[:, kept]
     return values / (values + penalty), vectors / (values + penalty).sqrt()

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from inscape.errors import InscapeError
 from inscape.measures.base import Measure
-from inscape.measures.pair_values import PairRun
-from inscape.summaries.cross_folds import CrossFolds, deal, in_span
+from inscape.measures.pair_run import PairRun
+from inscape.summaries.cross_folds import CrossFolds, FoldRows, deal, in_span
 from inscape.summaries.folds import FoldMoments
 from inscape.summaries.site import shared_needs
 
@@ -75,31 +76,42 @@ def run_folds(run: PairRun, measures: Sequence[Measure]) -> None:
 
 def _run_deal(run: PairRun, measures: Sequence[Measure], fold: np.ndarray) -> None:
     spans = {i: in_span(run.sites[i].all()) for i in sorted({i for pair in run.pairs for i in pair})}
-    broken = set(run.null_pairs())
+    ready = {i: FoldRows(rows, fold) for i, rows in spans.items()}
+    broken = run.null_pairs()
     for x in sorted({x for x, _ in run.pairs}):
-        own = FoldMoments.of(spans[x], fold)
-        whole = {y: CrossFolds.of(spans[x], spans[y], x=own, assigned=fold) for first, y in run.pairs if first == x}
-        for y, pair in whole.items():
+        own = FoldMoments.of(spans[x], fold, shift=ready[x].shift, precise=ready[x].double)
+        whole: dict[int, CrossFolds] = {}
+        for y in (y for first, y in run.pairs if first == x):
+            pair = CrossFolds.joined(own, ready[x], ready[y])
             for one in measures:
                 run.point((x, y), one, lambda one=one, pair=pair: _value(one, pair))
+            if run.count:
+                whole[y] = pair
         for group in range(run.count):
             assert run.groups is not None
             inside = np.flatnonzero(run.groups == group)
             rows = torch.from_numpy(inside)
-            part_x = FoldMoments.of(spans[x][rows], fold[inside], shift=own.shift)
+            part_x = FoldMoments.of(spans[x][rows], fold[inside], shift=own.shift, precise=ready[x].double)
             left_x = own.minus(part_x)
+            inside_x = _some(spans[x], ready[x], rows, fold)
             for y, pair in whole.items():
-                part = CrossFolds.of(spans[x][rows], spans[y][rows], x=part_x, assigned=fold[inside], shift=pair.shift)
+                part = CrossFolds.joined(part_x, inside_x, _some(spans[y], ready[y], rows, fold))
                 left = pair.minus(part, x=left_x)
                 for one in measures:
                     run.without((x, y), one, lambda one=one, left=left: _value(one, left))
-        for order in run.draws([(x, y) for y in whole if (x, y) in broken], measures):
+        shuffled = [pair for pair in broken if pair[0] == x]
+        for order in run.draws(shuffled, measures):
             index = torch.from_numpy(order)
-            for y in whole:
-                if (x, y) in broken:
-                    moved = CrossFolds.of(spans[x], spans[y][index], x=own, assigned=fold)
-                    for one in measures:
-                        run.shuffled((x, y), one, lambda one=one, moved=moved: _value(one, moved))
+            for _, y in shuffled:
+                again = FoldRows(spans[y][index], fold, shift=ready[y].shift, double=ready[y].double)
+                moved = CrossFolds.joined(own, ready[x], again)
+                for one in measures:
+                    run.shuffled((x, y), one, lambda one=one, moved=moved: _value(one, moved))
+
+
+def _some(span: Tensor, whole: FoldRows, rows: Tensor, fold: np.ndarray) -> FoldRows:
+    """Some of the rows of a site, about the same shift and in the same precision as all of them."""
+    return FoldRows(span[rows], fold[rows.numpy()], shift=whole.shift, double=whole.double)
 
 
 def _value(one: Measure, pair: CrossFolds) -> Any:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,122 +12,17 @@ from torch import Tensor
 from inscape.arrays import row_blocks
 from inscape.errors import InscapeError
 from inscape.measures.base import Measure
-from inscape.measures.uncertainty import noted
-from inscape.stats.permutation import reached
+from inscape.measures.pair_run import Pair, PairRun, injected_pair
+from inscape.measures.pair_shuffles import shuffle_cross, shuffle_products
 from inscape.summaries.blocks import needs_double
 from inscape.summaries.cross import CrossMoments
 from inscape.summaries.moments import Moments
+from inscape.summaries.pair_pass import PairPass
 from inscape.summaries.plan import require_fit, site_blocks
 from inscape.summaries.products import GramProducts
 from inscape.summaries.rows import SiteRows
 from inscape.summaries.site import SiteSummaries, needed_of, shared_needs
 from inscape.summaries.tiles import KernelTiles
-
-Pair = tuple[int, int]
-
-
-@dataclass
-class Scored:
-    """What one measure gave for one pair of sites."""
-
-    value: float | None = None
-    error: InscapeError | None = None
-    left_out: list[float] = field(default_factory=list)
-    left_out_error: str | None = None
-    null: list[float] = field(default_factory=list)
-    null_error: str | None = None
-    draws: list[float] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-
-Scores = dict[tuple[Pair, str], Scored]
-
-
-class PairRun:
-    """One `compare` over sites that share a row set: the sites' rows, the wanted pairs, groups and permutations.
-
-    Args:
-        sites: rows of all sites that take part.
-        pairs: pairs of numbers into `sites`.
-        groups: jackknife group of every row, or None.
-        orders: permutations of the rows; empty without a null.
-        budget: bytes allowed.
-        sources: the independent source of every row; default each row is its own.
-        enough: shuffled scores that must reach every score before the draws end early; None makes all draws.
-    """
-
-    def __init__(
-        self,
-        sites: Sequence[SiteRows],
-        pairs: Sequence[Pair],
-        groups: np.ndarray | None,
-        orders: Sequence[np.ndarray],
-        budget: int,
-        *,
-        sources: np.ndarray | None = None,
-        enough: int | None = None,
-    ) -> None:
-        self.enough = enough
-        self.sites = sites
-        self.sources = np.arange(sites[0].n) if sources is None else sources
-        self.pairs = list(pairs)
-        self.groups = groups
-        self.count = 0 if groups is None else int(groups.max()) + 1
-        self.orders = orders
-        self.budget = budget
-        self.scores: Scores = {}
-
-    def score(self, pair: Pair, measure: Measure) -> Scored:
-        """The entry of a pair and measure."""
-        return self.scores.setdefault((pair, measure.label), Scored())
-
-    def point(self, pair: Pair, measure: Measure, compute: Callable[[], Any]) -> None:
-        """Evaluates for all rows; an error becomes the entry's."""
-        entry = self.score(pair, measure)
-        try:
-            with noted() as notes:
-                entry.value = float(compute())
-            entry.notes = notes
-        except InscapeError as error:
-            entry.error = error
-
-    def without(self, pair: Pair, measure: Measure, compute: Callable[[], Any]) -> None:
-        """Evaluates without one group; the first error ends the interval."""
-        entry = self.score(pair, measure)
-        if entry.error is None and entry.left_out_error is None:
-            try:
-                with noted():
-                    entry.left_out.append(float(compute()))
-            except InscapeError as error:
-                entry.left_out_error = str(error)
-
-    def shuffled(self, pair: Pair, measure: Measure, compute: Callable[[], Any]) -> None:
-        """Evaluates with the pairing broken."""
-        entry = self.score(pair, measure)
-        if entry.error is None and entry.null_error is None:
-            try:
-                with noted():
-                    entry.null.append(float(compute()))
-            except InscapeError as error:
-                entry.null_error = str(error)
-
-    def draws(self, pairs: Sequence[Pair], measures: Sequence[Measure]) -> Iterator[np.ndarray]:
-        """The permutations, until all of these scores are decided where the null is sequential."""
-        for count, order in enumerate(self.orders):
-            if self.enough is not None and count % 10 == 0 and all(self._decided(pair, one) for pair in pairs for one in measures):
-                return
-            yield order
-
-    def _decided(self, pair: Pair, one: Measure) -> bool:
-        entry = self.score(pair, one)
-        if entry.error is not None or entry.null_error is not None or entry.value is None:
-            return True
-        sign = -1.0 if one.higher == "more different" else 1.0
-        return int(reached(sign * entry.value, sign * np.asarray(entry.null)).sum()) >= (self.enough or 0)
-
-    def null_pairs(self) -> list[Pair]:
-        """The pairs that have a null: a site with itself has none."""
-        return [pair for pair in self.pairs if pair[0] != pair[1]] if self.orders else []
 
 
 def run_tiles(run: PairRun, measures: Sequence[Measure]) -> None:
@@ -141,9 +35,9 @@ def run_tiles(run: PairRun, measures: Sequence[Measure]) -> None:
 
     for pair in run.pairs:
         for one in measures:
-            run.point(pair, one, lambda one=one, pair=pair: one.evaluate(**_injected(one, products(pair, None))))
+            run.point(pair, one, lambda one=one, pair=pair: one.evaluate(**injected_pair(one, products(pair, None))))
             for group in range(run.count):
-                run.without(pair, one, lambda one=one, pair=pair, group=group: one.evaluate(**_injected(one, products(pair, group))))
+                run.without(pair, one, lambda one=one, pair=pair, group=group: one.evaluate(**injected_pair(one, products(pair, group))))
     shuffle_products(run, measures, {pair: products(pair, None) for pair in run.null_pairs()})
 
 
@@ -160,7 +54,7 @@ def run_scatters(run: PairRun, measures: Sequence[Measure]) -> None:
         sums = (float(a @ b), float(a @ a), float(b @ b), float(a.sum()), float(b.sum()))
         observed[x, y] = GramProducts(run.sites[x].n, xy, own[x], own[y], *sums)
         for one in measures:
-            run.point((x, y), one, lambda one=one, pair=(x, y): one.evaluate(**_injected(one, observed[pair])))
+            run.point((x, y), one, lambda one=one, pair=(x, y): one.evaluate(**injected_pair(one, observed[pair])))
     shuffle_products(run, measures, {pair: observed[pair] for pair in run.null_pairs()})
 
 
@@ -181,61 +75,6 @@ def _around_mean(rows: Tensor) -> Tensor:
     return moved.sub_(moved.mean(0))
 
 
-def shuffle_products(run: PairRun, measures: Sequence[Measure], observed: dict[Pair, GramProducts]) -> None:
-    """The null of kernel-product measures: breaking the pairing changes ⟨K, L⟩ and Σ a_i b_i alone.
-
-    A draw is one product of all left sites with all right sites in another row order, or, where rows are fewer than units, one gather of
-    every right kernel and one small product of kernels.
-    """
-    if not observed:
-        return
-    lefts, rights = sorted({x for x, _ in observed}), sorted({y for _, y in observed})
-    centered = {i: _centered(run.sites[i]) for i in {*lefts, *rights}}
-    norms = {i: rows.square().sum(1) for i, rows in centered.items()}
-    inner = _shuffled_kernels(centered, lefts, rights, run) or _shuffled_rows(centered, lefts, rights)
-    for order in run.draws(list(observed), measures):
-        index = torch.from_numpy(order)
-        table = inner(index)
-        for (x, y), whole in observed.items():
-            xy = float(table[lefts.index(x), rights.index(y)])
-            broken = replace(whole, xy=xy, dot_xy=float(norms[x] @ norms[y][index]))
-            for one in measures:
-                run.shuffled((x, y), one, lambda one=one, broken=broken: one.evaluate(**_injected(one, broken)))
-
-
-def _shuffled_rows(centered: dict[int, Tensor], lefts: list[int], rights: list[int]) -> Callable[[Tensor], Tensor]:
-    """⟨K, L⟩ of all pairs for a row order, as ‖XᵀY‖² of all units of one side with all of the other; n Σp Σq."""
-    X, Y = (torch.cat([centered[i] for i in side], 1) for side in (lefts, rights))
-    cut_x, cut_y = ([centered[i].shape[1] for i in side] for side in (lefts, rights))
-
-    def inner(order: Tensor) -> Tensor:
-        squares = (X.T @ Y[order]).square_()
-        rows = torch.stack([part.sum(0) for part in squares.split(cut_x, 0)])
-        return torch.stack([part.sum(1) for part in rows.split(cut_y, 1)], 1)
-
-    return inner
-
-
-def _shuffled_kernels(centered: dict[int, Tensor], lefts: list[int], rights: list[int], run: PairRun) -> Callable[[Tensor], Tensor] | None:
-    """The same by gathering n × n kernels; None where they do not fit or would be slower. A gathered entry costs about 20 multiply-adds."""
-    n = run.sites[0].n
-    units = sum(centered[i].shape[1] for i in lefts) * sum(centered[i].shape[1] for i in rights)
-    if 8 * n * n * (len(lefts) + 2 * len(rights)) > run.budget // 2 or n * n * (20 * len(rights) + len(lefts) * len(rights)) > n * units:
-        return None
-    X = torch.stack([(centered[x] @ centered[x].T).flatten() for x in lefts])
-    kernels = [centered[y] @ centered[y].T for y in rights]
-
-    def inner(order: Tensor) -> Tensor:
-        return X @ torch.stack([kernel[order][:, order].flatten() for kernel in kernels]).T
-
-    return inner
-
-
-def _centered(site: SiteRows) -> Tensor:
-    rows = site.all().double()
-    return rows - rows.mean(0)
-
-
 def run_moments(run: PairRun, measures: Sequence[Measure]) -> None:
     """Measures of cross moments (and of kernel products), block of sites by block of sites."""
     kernels = all({cls for cls, _ in one.needs.values()} == {GramProducts} for one in measures)
@@ -251,19 +90,18 @@ def _moment_block(run: PairRun, pairs: Sequence[Pair], measures: Sequence[Measur
     # Products of kernels weigh every direction by its variance: small ones, which fp32 products lose, do not count in them.
     spectral = any(cls is CrossMoments for one in measures for cls, _ in one.needs.values())
     precise = spectral and any(needs_double(run.sites[i].take(slice(0, min(1024, run.sites[i].n)))) for i in used)
-    own = {i: _moments(run.sites[i].all(), precise) for i in used}
     whole: dict[Pair, CrossMoments] = {}
     observed: dict[Pair, GramProducts] = {}
-    for pair in pairs:
-        x, y = pair
-        rows = (run.sites[x].all(), run.sites[y].all())
-        cross = CrossMoments.of(*rows, x=own[x], y=own[y], precise=precise)
+    passed = PairPass({i: run.sites[i] for i in used}, precise=precise)
+    for pair, cross in passed.pairs(pairs):
+        rows = _rows(run, pair)
         for one in measures:
-            run.point(pair, one, lambda one=one, cross=cross, rows=rows: one.settle(_injected(one, cross), rows))
+            run.point(pair, one, lambda one=one, cross=cross, rows=rows: one.settle(injected_pair(one, cross), rows))
         if run.count:
             whole[pair] = cross
         if run.orders:
             observed[pair] = cross.products()
+    own = passed.own
     for group in range(run.count):
         assert run.groups is not None
         inside = np.flatnonzero(run.groups == group)
@@ -276,36 +114,22 @@ def _moment_block(run: PairRun, pairs: Sequence[Pair], measures: Sequence[Measur
             part = CrossMoments.of(X, Y, x=parts[x], y=parts[y], precise=precise)
             left = whole[pair].minus(part, x=rest[x], y=rest[y])
             for one in measures:
-                rows = (run.sites[x].take(kept), run.sites[y].take(kept)) if one.rows is not None else None
-                run.without(pair, one, lambda one=one, left=left, rows=rows: one.settle(_injected(one, left), rows))
+                rows = _rows(run, pair, kept) if one.rows is not None else None
+                run.without(pair, one, lambda one=one, left=left, rows=rows: one.settle(injected_pair(one, left), rows))
     wanted = [pair for pair in run.null_pairs() if pair in set(pairs)]
     kernels = [one for one in measures if {cls for cls, _ in one.needs.values()} == {GramProducts}]
     shuffle_products(run, kernels, {pair: observed[pair] for pair in wanted} if kernels else {})
     others = [one for one in measures if one not in kernels]
     if wanted and others:
-        _shuffle_cross(run, wanted, others, own)
+        shuffle_cross(run, wanted, others, own)
 
 
-def _shuffle_cross(run: PairRun, pairs: Sequence[Pair], measures: Sequence[Measure], own: dict[int, Moments]) -> None:
-    """The null of measures of cross moments: a draw is one product of all left sites with each right site in another row order."""
-    lefts, rights = sorted({x for x, _ in pairs}), sorted({y for _, y in pairs})
-    centered = {i: _centered(run.sites[i]) for i in {*lefts, *rights}}
-    stacked = torch.cat([centered[x] for x in lefts], 1).T
-    whole = any(cls is GramProducts for one in measures for cls, _ in one.needs.values())  # these need the mixed fourth moments too
-    starts = dict(zip(lefts, np.cumsum([0, *(centered[x].shape[1] for x in lefts)]).tolist(), strict=False))
-    for order in run.draws(pairs, measures):
-        index = torch.from_numpy(order)
-        for y in rights:
-            moved, Y = centered[y][index], run.sites[y].all()[index]
-            scatters = stacked @ moved
-            for x in lefts:
-                if (x, y) not in pairs:
-                    continue
-                rows = (run.sites[x].all(), Y)
-                cross = scatters[starts[x] : starts[x] + own[x].d]
-                broken = CrossMoments.of(*rows, x=own[x], y=own[y]) if whole else CrossMoments.of_scatter(own[x], own[y], cross)
-                for one in measures:
-                    run.shuffled((x, y), one, lambda one=one, broken=broken, rows=rows: one.settle(_injected(one, broken), rows))
+def _rows(run: PairRun, pair: Pair, kept: np.ndarray | None = None) -> tuple[Tensor, Tensor] | None:
+    """The rows of both sites, for measures that may want to factor them; None where reading them would break the budget."""
+    X, Y = (run.sites[i] for i in pair)
+    if not (X.held and Y.held) and 2 * (X.nbytes + Y.nbytes) > run.budget:
+        return None
+    return (X.all(), Y.all()) if kept is None else (X.take(kept), Y.take(kept))
 
 
 def run_weighted(run: PairRun, measures: Sequence[Measure], weights: np.ndarray, sources: np.ndarray) -> None:
@@ -380,14 +204,6 @@ def _reordered(summary: Any, order: np.ndarray) -> Any:
 def _moments(X: Tensor, precise: bool, shift: Tensor | None = None) -> Moments:
     # `update`, not `of`: a group smaller than the width must not fall back to its own n × n side.
     return Moments(shift=shift, precise=precise).update(X)
-
-
-def _injected(one: Measure, pair: CrossMoments | GramProducts) -> dict[str, Any]:
-    """The pair summary under the name and in the form that the measure asks for."""
-    found: dict[str, Any] = {}
-    for name, (cls, _) in one.needs.items():
-        found[name] = pair.products() if cls is GramProducts and isinstance(pair, CrossMoments) else pair
-    return found
 
 
 def _pair_blocks(run: PairRun, sizes: Sequence[int], *, cross: bool) -> list[list[Pair]]:

@@ -17,7 +17,8 @@ from inscape.measures.closed import add_closed, check_closed
 from inscape.measures.inputs import check_sources, sources_of
 from inscape.measures.one_system import Row, correct
 from inscape.measures.pair_rows import run_folds, run_rows
-from inscape.measures.pair_values import Pair, PairRun, Scored, run_moments, run_row_sets, run_tiles, run_weighted
+from inscape.measures.pair_run import Pair, PairRun, Scored
+from inscape.measures.pair_values import run_moments, run_row_sets, run_tiles, run_weighted
 from inscape.measures.uncertainty import Uncertainty, status_of
 from inscape.stats import (
     benjamini_hochberg,

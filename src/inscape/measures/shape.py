@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, linalg
+from torch import Tensor
 
 from inscape.errors import DegenerateInputError
 from inscape.measures.base import measure
@@ -222,7 +222,7 @@ def shape_alpha(pair: CrossMoments, *, alpha: float = 0.5) -> float:
 
 def _spectrum(moments: Moments) -> tuple[Tensor, Tensor]:
     """Eigenvalues of the scatter above rounding, and their eigenvectors."""
-    values, vectors = linalg.eigh(moments.scatter)
+    values, vectors = moments.eigenbasis
     kept = values > max(moments.n, moments.d) * torch.finfo(values.dtype).eps * values[-1]
     return values[kept], vectors[:, kept]
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, linalg
+from torch import Tensor
 
 from inscape.errors import DegenerateInputError, StoreMismatchError
 from inscape.measures.base import measure
 from inscape.summaries.repeats import Repeats
+from inscape.summaries.spectra import eigenvectors, singular_vectors
 
 _TOLERANCE = 1e-10
 _ITERATIONS = 500
@@ -26,7 +27,7 @@ def _aligned(x: Repeats, y: Repeats, *, center: bool) -> tuple[Repeats, Repeats]
 
 def _rotation(M: Tensor) -> Tensor:
     """The orthogonal matrix nearest to M (or to each of a stack)."""
-    left, _, right = linalg.svd(M, full_matrices=False)
+    left, _, right = singular_vectors(M)
     return left @ right
 
 
@@ -116,7 +117,7 @@ def stochastic_shape(x: Repeats, y: Repeats, *, alpha: float = 1.0, restarts: in
 
 
 def _roots(covariances: Tensor) -> Tensor:
-    values, vectors = linalg.eigh(covariances)
+    values, vectors = eigenvectors(covariances)
     return (vectors * values.clamp(min=0).sqrt()[:, None]) @ vectors.transpose(1, 2)
 
 

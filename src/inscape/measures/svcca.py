@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, linalg
+from torch import Tensor
 
 from inscape.errors import DegenerateInputError
 from inscape.measures.base import measure
 from inscape.measures.bases import Bases, bases_of_moments, check_ranks
 from inscape.measures.spectrum import varying
 from inscape.summaries import CrossMoments, Moments
+from inscape.summaries.spectra import eigenvectors
 
 
 def _leading(pair: CrossMoments, shares: tuple[Tensor, Tensor], variance: float, name: str) -> float:
@@ -142,13 +143,13 @@ def svcca_anatome(pair: CrossMoments, *, variance: float = 0.99) -> float:
 
 def _raw_directions(moments: Moments, variance: float) -> Tensor:
     """Right singular directions [d, k] of the rows without centering."""
-    values, vectors = linalg.eigh(moments.scatter + moments.n * torch.outer(moments.mean, moments.mean))
+    values, vectors = eigenvectors(moments.scatter + moments.n * torch.outer(moments.mean, moments.mean))
     values, vectors = values.flip(0).clamp(min=0).sqrt(), vectors.flip(1)
     count = int((values.cumsum(0) / values.sum() < variance).sum())
     return vectors[:, : max(1, count)]
 
 
 def _whitened(scatter: Tensor) -> tuple[Tensor, int]:
-    values, vectors = linalg.eigh(scatter)
+    values, vectors = eigenvectors(scatter)
     kept = values > len(values) * 2.3e-16 * values[-1]
     return vectors[:, kept] / values[kept].sqrt(), int(kept.sum())

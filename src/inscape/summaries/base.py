@@ -73,3 +73,5 @@ def _tensors(values: Any) -> Iterator[Tensor]:
             yield from _tensors(vars(value).values())
         elif isinstance(value, dict):
             yield from _tensors(value.values())  # pyright: ignore[reportUnknownArgumentType]
+        elif isinstance(value, tuple):
+            yield from _tensors(value)  # pyright: ignore[reportUnknownArgumentType]

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, linalg
 
-from inscape.arrays import compute_dtype, row_blocks
+from inscape.arrays import compute_dtype, row_blocks, threads
 from inscape.errors import DegenerateInputError
 
 # Rows that the pilot looks at: enough for the spectrum's range, little beside the pass that follows.
@@ -71,7 +71,8 @@ def needs_double(pilot: Tensor, used: int | None = None) -> bool:
     rows = pilot[:PILOT_ROWS].to(total_device(pilot.device), torch.float64)
     rows = rows - rows.mean(0)
     m, d = rows.shape
-    eigenvalues = torch.linalg.eigvalsh(gram(rows.T if m < d else rows))
+    with threads(1):  # at most 1,024 wide: more threads would wait for each other
+        eigenvalues = torch.linalg.eigvalsh(gram(rows.T if m < d else rows))
     last = min(used or d, m - 1, d)
     if last < 1:
         return False

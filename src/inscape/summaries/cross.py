@@ -32,6 +32,12 @@ class CrossSums:
         """Field by field self + sign·other."""
         return CrossSums(**{name: value + sign * getattr(other, name) for name, value in vars(self).items()})
 
+    def accumulate(self, other: CrossSums) -> CrossSums:
+        """Adds a block's sums in place, to sums that nobody else holds."""
+        for name, value in vars(self).items():
+            value.add_(getattr(other, name))
+        return self
+
     def about(self, x: Moments, y: Moments, move_x: Tensor, move_y: Tensor) -> CrossSums:
         """The same sums over (z − move_x, t − move_y), exactly; x and y hold the one-sided sums of the same rows. Cost p q."""
         sx, sy, n = x.held, y.held, x.n
@@ -39,17 +45,19 @@ class CrossSums:
         along_x, along_y = move_x @ sx.first, move_y @ sy.first
         down, across = self.matrix.T @ move_x, self.matrix @ move_y
         return CrossSums(
-            self.matrix - torch.outer(sx.first, move_y) - torch.outer(move_x, sy.first) + n * torch.outer(move_x, move_y),
+            torch.addr(self.matrix, sx.first - n * move_x, move_y, alpha=-1).addr_(move_x, sy.first, alpha=-1),
             self.x_square_y - 2 * down + ax * sy.first - move_y * sx.square + 2 * move_y * along_x - n * ax * move_y,
             self.y_square_x - 2 * across + ay * sx.first - move_x * sy.square + 2 * move_x * along_y - n * ay * move_x,
-            self.squares
-            - 2 * (move_y @ self.x_square_y + move_x @ self.y_square_x)
-            + ay * sx.square
-            + ax * sy.square
-            + 4 * move_x @ across
-            - 2 * (ay * along_x + ax * along_y)
-            + n * ax * ay,
+            self.squares_about(x, y, move_x, move_y),
         )
+
+    def squares_about(self, x: Moments, y: Moments, move_x: Tensor, move_y: Tensor) -> Tensor:
+        """Σ‖z − move_x‖²‖t − move_y‖² alone, from one product of the matrix with a vector."""
+        sx, sy, n = x.held, y.held, x.n
+        ax, ay = move_x @ move_x, move_y @ move_y
+        mixed = ay * (move_x @ sx.first) + ax * (move_y @ sy.first)
+        moved = move_y @ self.x_square_y + move_x @ self.y_square_x
+        return self.squares - 2 * moved + ay * sx.square + ax * sy.square + 4 * move_x @ (self.matrix @ move_y) - 2 * mixed + n * ax * ay
 
 
 class CrossMoments(Summary):
@@ -104,11 +112,10 @@ class CrossMoments(Summary):
         return pair
 
     @classmethod
-    def of_scatter(cls, x: Moments, y: Moments, cross: Tensor) -> CrossMoments:
-        """A pair from ready moments and the centered cross scatter [p, q] alone; it has no `products` and cannot be merged."""
-        pair = cls()
-        pair.x, pair.y = x, y
-        vars(pair)["cross"] = cross
+    def of_sums(cls, x: Moments, y: Moments, sums: CrossSums, *, precise: bool | None = None) -> CrossMoments:
+        """A pair from ready moments and the raw cross sums about their shifts."""
+        pair = cls(precise=precise)
+        pair.x, pair.y, pair._sums = x, y, sums
         return pair
 
     def update(self, X: Any, Y: Any, weights: Any = None) -> CrossMoments:
@@ -162,7 +169,7 @@ class CrossMoments(Summary):
     @cached_property
     def cross(self) -> Tensor:
         """Centered cross scatter Σ(x−μ)(y−ν)ᵀ, [p, q]."""
-        return self.sums.matrix - torch.outer(self.x.held.first, self.y.held.first) / self.n
+        return torch.addr(self.sums.matrix, self.x.held.first, self.y.held.first, alpha=-1 / self.n)
 
     @cached_property
     def nuclear_norm(self) -> float:
@@ -181,13 +188,13 @@ class CrossMoments(Summary):
 
     def products(self) -> GramProducts:
         """Inner products of the two centered linear kernels, without forming them. Cost d² for each side."""
-        centered = self.sums.about(self.x, self.y, self.x.mean - self.x.shift, self.y.mean - self.y.shift)
+        squares = self.sums.squares_about(self.x, self.y, self.x.mean - self.x.shift, self.y.mean - self.y.shift)
         return GramProducts(
             n=self.n,
             xy=float(self.cross.square().sum()),
             xx=self.x.frobenius2,
             yy=self.y.frobenius2,
-            dot_xy=max(0.0, float(centered.squares)),
+            dot_xy=max(0.0, float(squares)),
             dot_xx=self.x.fourth,
             dot_yy=self.y.fourth,
             trace_x=self.x.trace,
@@ -202,11 +209,11 @@ class CrossMoments(Summary):
         row_weights = None if weights is None else checked_weights(weights, rows_x)
         total = self._sums
         for block in row_blocks(rows_x.shape[0], max(rows_x.shape[1], rows_y.shape[1]), dtype.itemsize):
-            part = _sums_of(
+            part = cross_sums(
                 shifted(rows_x[block], self.x.shift, dtype),
                 shifted(rows_y[block], self.y.shift, dtype),
-                None if row_weights is None else row_weights[block],
-                self.x.shift.device,
+                weights=None if row_weights is None else row_weights[block],
+                device=self.x.shift.device,
             )
             total = part if total is None else total.plus(part)
         self._sums = total
@@ -215,9 +222,7 @@ class CrossMoments(Summary):
         return other.sums.about(other.x, other.y, self.x.shift - other.x.shift, self.y.shift - other.y.shift)
 
     def _with(self, x: Moments, y: Moments, sums: CrossSums) -> CrossMoments:
-        result = CrossMoments(precise=self._precise)
-        result.x, result.y, result._sums = x, y, replace(sums)
-        return result
+        return CrossMoments.of_sums(x, y, replace(sums), precise=self._precise)
 
 
 def _paired(X: Any, Y: Any) -> tuple[Tensor, Tensor]:
@@ -230,13 +235,25 @@ def _paired(X: Any, Y: Any) -> tuple[Tensor, Tensor]:
     return rows_x, rows_y
 
 
-def _sums_of(Z: Tensor, T: Tensor, weights: Tensor | None, device: torch.device) -> CrossSums:
-    z2, t2 = (rows.square().sum(1, dtype=torch.float64) for rows in (Z, T))
+def cross_sums(
+    Z: Tensor, T: Tensor, *, weights: Tensor | None = None, squares: tuple[Tensor, Tensor] | None = None, device: torch.device | None = None
+) -> CrossSums:
+    """The sums over one block of paired shifted rows Z [b, p] and T [b, q]; b p q multiplications.
+
+    Args:
+        Z: rows of one site about its shift.
+        T: rows of the other about its own, in the same dtype.
+        weights: nonnegative row weights [b].
+        squares: ready squared lengths of both sides' rows in fp64, [b] each.
+        device: where the fp64 sums live; that of the rows by default.
+    """
+    where = Z.device if device is None else device
+    z2, t2 = (square_lengths(rows) for rows in (Z, T)) if squares is None else squares
     W = T if weights is None else T * weights.to(T).unsqueeze(1)
-    scale = torch.ones_like(z2) if weights is None else weights.to(z2)
-    return CrossSums(
-        (Z.T @ W).to(device).double(),
-        ((scale * z2).to(T) @ T).to(device).double(),
-        ((scale * t2).to(Z) @ Z).to(device).double(),
-        (scale * z2 * t2).sum().to(device),
-    )
+    a, b = (z2, t2) if weights is None else (weights.to(z2) * z2, weights.to(t2) * t2)
+    return CrossSums((Z.T @ W).to(where).double(), (a.to(T) @ T).to(where).double(), (b.to(Z) @ Z).to(where).double(), (a @ t2).to(where))
+
+
+def square_lengths(rows: Tensor) -> Tensor:
+    """‖row‖² of every row in fp64, [b]."""
+    return rows.square().sum(1, dtype=torch.float64)

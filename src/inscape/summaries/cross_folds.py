@@ -9,13 +9,14 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor, linalg
+from torch import Tensor
 
-from inscape.arrays import as_rows, compute_dtype, row_blocks
+from inscape.arrays import as_rows, row_blocks
 from inscape.errors import DegenerateInputError, StoreMismatchError, TooFewStimuliError
 from inscape.summaries.base import Summary
 from inscape.summaries.blocks import gram, needs_double, pilot_shift, shifted
 from inscape.summaries.folds import FoldMoments
+from inscape.summaries.spectra import eigenvectors
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,30 @@ class FoldSums:
     def minus(self, other: FoldSums) -> FoldSums:
         """The sums of the rows that are not in `other`."""
         return FoldSums(self.n - other.n, self.first - other.first, self.square - other.square, self.cross - other.cross)
+
+
+class FoldRows:
+    """Rows of one site about a shift, fold by fold: ready to be multiplied with those of any other site.
+
+    Args:
+        rows: [n, d].
+        assigned: the fold of each row, [n].
+        shift: the point [d] that is subtracted; the mean of the first rows by default.
+        double: form products in fp64; by default a pilot's spectrum decides.
+    """
+
+    def __init__(self, rows: Tensor, assigned: np.ndarray, *, shift: Tensor | None = None, double: bool | None = None) -> None:
+        self.shift = pilot_shift(rows) if shift is None else shift
+        self.double = needs_double(rows) if double is None else double
+        self._rows = rows
+        self._where = {int(name): torch.from_numpy(np.flatnonzero(assigned == name)) for name in np.unique(assigned)}
+        self._parts: dict[tuple[int, torch.dtype], Tensor] = {}
+
+    def part(self, fold: int, dtype: torch.dtype) -> Tensor:
+        """The shifted rows of one fold; kept."""
+        if (fold, dtype) not in self._parts:
+            self._parts[fold, dtype] = shifted(self._rows[self._where[fold]], self.shift, dtype)
+        return self._parts[fold, dtype]
 
 
 class CrossFolds(Summary):
@@ -65,7 +90,6 @@ class CrossFolds(Summary):
         sources: Any = None,
         x: FoldMoments | None = None,
         assigned: np.ndarray | None = None,
-        shift: Tensor | None = None,
     ) -> CrossFolds:
         """The moments by fold of rows X [n, p] and Y [n, q], paired in order.
 
@@ -77,7 +101,6 @@ class CrossFolds(Summary):
             sources: rows of one source stay in one fold, [n]; default every row is its own.
             x: ready moments of exactly these rows X by the same folds, to share between pairs.
             assigned: the fold of each row, [n], in place of a deal; the rows are then taken as they are, however wide.
-            shift: the point [q] about which sums of y are taken; the mean of the first rows by default.
 
         Raises:
             StoreMismatchError: X and Y have different numbers of rows.
@@ -95,15 +118,13 @@ class CrossFolds(Summary):
             rows_x, rows_y = in_span(rows_x), in_span(rows_y)
         if x is None:
             x = FoldMoments.of(rows_x, assigned)
-        about = pilot_shift(rows_y) if shift is None else shift
-        dtype = torch.promote_types(compute_dtype(rows_x.dtype), compute_dtype(rows_y.dtype))
-        if dtype != torch.float64 and (needs_double(rows_x) or needs_double(rows_y)):
-            dtype = torch.float64
-        parts: dict[int, FoldSums] = {}
-        for name in x.folds:
-            which = torch.from_numpy(np.flatnonzero(assigned == name))
-            parts[int(name)] = _sums(rows_x[which], rows_y[which], x.shift, about, dtype)
-        return cls(x, about, parts)
+        return cls.joined(x, FoldRows(rows_x, assigned, shift=x.shift), FoldRows(rows_y, assigned))
+
+    @classmethod
+    def joined(cls, x: FoldMoments, X: FoldRows, Y: FoldRows) -> CrossFolds:
+        """The same from rows that are cut and shifted already, those of X about the shift of their moments `x`."""
+        dtype = torch.float64 if X.double or Y.double else torch.float32
+        return cls(x, Y.shift, {int(name): _sums(X.part(name, dtype), Y.part(name, dtype)) for name in x.folds})
 
     @property
     def n(self) -> float:
@@ -134,19 +155,15 @@ class CrossFolds(Summary):
             basis = self.x.basis(name)
             center = train.first / train.n
             # Cross scatters about the training means, of the training rows and of the held-out ones, in the training basis.
-            fitted = basis.vectors.T @ (train.cross - torch.outer(basis.mean * train.n, center))
-            moved = held.cross - torch.outer(basis.mean, held.first) - torch.outer(basis.held_first - held.n * basis.mean, center)
-            target = basis.vectors.T @ moved
+            fitted = basis.vectors.T @ torch.addr(train.cross, basis.mean, center, alpha=-train.n)
+            moved = torch.addr(held.cross, basis.mean, held.first, alpha=-1)
+            target = basis.vectors.T @ moved.addr_(basis.held_first - held.n * basis.mean, center, alpha=-1)
             around = held.square - 2 * float(center @ held.first) + held.n * float(center @ center)
-            products, overlap = gram(fitted.T), (fitted * target).sum(1)
-            row: list[float] = []
-            for alpha in alphas:
-                weight = 1 / (basis.values + alpha * basis.scale) if alpha > 0 else basis.inverse
-                quadratic = float((weight[:, None] * weight * basis.held * products).sum())
-                row.append(around - 2 * float(weight @ overlap) + quadratic)
-            errors.append(row)
+            overlap, products = target.mul_(fitted).sum(1), gram(fitted.T).mul_(basis.held)
+            weights = torch.stack([1 / (basis.values + alpha * basis.scale) if alpha > 0 else basis.inverse for alpha in alphas])
+            errors.append(around - 2 * weights @ overlap + ((weights @ products) * weights).sum(1))
             squares.append(around)
-        return torch.tensor(errors, dtype=torch.float64), torch.tensor(squares, dtype=torch.float64)
+        return torch.stack(errors), torch.tensor(squares, dtype=torch.float64)
 
 
 def deal(sources: Any, folds: int, *, seed: int = 0) -> np.ndarray:
@@ -170,24 +187,28 @@ def in_span(rows: Tensor) -> Tensor:
     if d <= n:
         return rows
     centered = rows.double() - rows.mean(0, dtype=torch.float64)
-    values, vectors = linalg.eigh(gram(centered.T))
+    values, vectors = eigenvectors(gram(centered.T))
     return vectors * values.clamp(min=0).sqrt()
 
 
-def _sums(X: Tensor, Y: Tensor, shift_x: Tensor, shift_y: Tensor, dtype: torch.dtype) -> FoldSums:
-    cross = torch.zeros(X.shape[1], Y.shape[1], dtype=torch.float64)
-    first, square = torch.zeros(Y.shape[1], dtype=torch.float64), 0.0
-    for block in row_blocks(len(X), max(X.shape[1], Y.shape[1]), dtype.itemsize):
-        T = shifted(Y[block], shift_y, dtype)
-        cross += (shifted(X[block], shift_x, dtype).T @ T).to(cross)
-        first += T.sum(0, dtype=torch.float64).to(first.device)
-        square += float(T.square().sum(dtype=torch.float64))
-    return FoldSums(len(X), first, square, cross)
+def _sums(Z: Tensor, T: Tensor) -> FoldSums:
+    cross: Tensor | None = None
+    first, square = torch.zeros(T.shape[1], dtype=torch.float64), 0.0
+    for block in row_blocks(len(Z), max(Z.shape[1], T.shape[1]), T.element_size()):
+        product = (Z[block].T @ T[block]).to(first)
+        cross = product if cross is None else cross.add_(product)
+        first += T[block].sum(0, dtype=torch.float64).to(first.device)
+        square += float(T[block].square().sum(dtype=torch.float64))
+    assert cross is not None
+    return FoldSums(len(Z), first, square, cross)
 
 
 def _total(parts: list[FoldSums]) -> FoldSums:
     n = sum(part.n for part in parts)
-    first, cross = (torch.stack([getattr(part, name) for part in parts]).sum(0) for name in ("first", "cross"))
     if n <= 0:
         raise DegenerateInputError("there are no rows in any fold")
+    first, cross = parts[0].first.clone(), parts[0].cross.clone()
+    for part in parts[1:]:
+        first += part.first
+        cross += part.cross
     return FoldSums(n, first, sum(part.square for part in parts), cross)

@@ -9,13 +9,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, linalg
+from torch import Tensor
 
 from inscape.arrays import as_rows
 from inscape.errors import DegenerateInputError, StoreMismatchError, nearest
 from inscape.summaries.base import Summary
 from inscape.summaries.blocks import needs_double, pilot_shift
 from inscape.summaries.moments import Moments
+from inscape.summaries.spectra import eigenvectors
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ class FoldMoments(Summary):
         if fold not in self._bases:
             held, train = self.held_out(fold).sums, self.train(fold)
             mean, n = train.held.first / train.n, held.n
-            values, vectors = linalg.eigh(train.scatter)
+            values, vectors = eigenvectors(train.scatter)
             values = values.clamp(min=0)
             kept = values > max(train.n, self.d) * torch.finfo(torch.float64).eps * values[-1]
             if float(values[-1]) <= 0:

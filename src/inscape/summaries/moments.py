@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from inscape.arrays import as_rows, row_blocks, threads
+from inscape.arrays import as_rows, row_blocks
 from inscape.errors import DegenerateInputError, StoreMismatchError
 from inscape.summaries.base import Summary
 from inscape.summaries.blocks import gram, needs_double, pilot_shift, shifted
-from inscape.summaries.spectra import SMALL, descending, inverse_square_root
+from inscape.summaries.spectra import descending, eigenvectors, inverse_square_root
 from inscape.summaries.sums import PowerSums, accumulate, added, checked_weights, sums_of
 
 
@@ -222,11 +222,24 @@ class Moments(Summary):
 
         Directions lost in the rounding of the largest eigenvalue (below max(n, d)·2.2e-16 of it) are left out.
         """
-        scatter = self.scatter
-        with threads(1 if self.d <= SMALL else torch.get_num_threads()):
-            values, vectors = torch.linalg.eigh(scatter)
-        keep = values > max(self.n, self.d) * torch.finfo(torch.float64).eps * values[-1]
+        values, vectors = self.eigenbasis
+        keep = self._above_rounding(values)
         return vectors[:, keep] / values[keep].sqrt()
+
+    @cached_property
+    def eigenbasis(self) -> tuple[Tensor, Tensor]:
+        """Eigenvalues of the scatter, ascending, as the solver gives them, [d], and its eigenvectors as columns [d, d]; kept. Cost d³."""
+        return eigenvectors(self.scatter)
+
+    @property
+    def loading(self) -> Tensor:
+        """Products [rank, d] of the orthonormal basis that `whitener` gives with the centered rows. Cost d²."""
+        values, vectors = self.eigenbasis
+        keep = self._above_rounding(values)
+        return (vectors[:, keep] * values[keep].sqrt()).T
+
+    def _above_rounding(self, values: Tensor) -> Tensor:
+        return values > max(self.n, self.d) * torch.finfo(torch.float64).eps * values[-1]
 
     def inverse_sqrt(self, cut: float = 1e-12) -> Tensor:
         """The symmetric whitener (scatter / n)^(−1/2), [d, d], on eigenvectors above `cut` of the largest eigenvalue; d³."""

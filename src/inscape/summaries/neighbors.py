@@ -14,6 +14,7 @@ from inscape.arrays import as_rows, as_tensor, compute_dtype
 from inscape.errors import DegenerateInputError, TooFewStimuliError, nearest
 from inscape.summaries.base import Summary
 from inscape.summaries.blocks import unit_rows
+from inscape.summaries.near_pairs import BLOCK, near_pairs
 
 NEIGHBOR_METRICS = ("euclidean", "cosine")
 
@@ -30,7 +31,7 @@ class Neighbors(Summary):
 
     Metrics: `euclidean` ‖a − b‖; `cosine` 1 − cos, after centering only if `center`.
 
-    Cost: n² d multiplications (queries × n × d with `queries`), 16 (k + slack) bytes a row; no n×n matrix.
+    Cost: n² d / 2 multiplications (queries × n × d with `queries`), 16 (k + slack) bytes a row; no n×n matrix.
 
     Example:
         >>> graph = Neighbors.of(X, k=20)           # [n, d]
@@ -195,6 +196,10 @@ class _Found:
         self.certain[which] = found.certain.clamp(max=width)
 
 
+def _joined(parts: list[_Found]) -> _Found:
+    return _Found(*(torch.cat([getattr(part, name) for part in parts]) for name in ("ids", "distances", "certain")))
+
+
 class _Points:
     """Rows made ready for GEMM distances: centered for euclidean, on the unit sphere for cosine (1 − cos is half a squared distance)."""
 
@@ -237,7 +242,11 @@ class _Points:
         """The k + slack nearest rows of each row in `asked`, the first k of them certain."""
         n = self.rows.shape[0]
         width = min(k + slack, n - 1)
-        found = self._candidates(asked, width, width)
+        everyone = asked.shape[0] == n and bool((asked == torch.arange(n, device=asked.device)).all())
+        if everyone and n > 2 * BLOCK and self.rows.device.type == "cpu":
+            found = self._symmetric(width)
+        else:
+            found = self._candidates(asked, width, width)
         wanted, count = min(k, n - 1), width
         while count < n - 1:
             short = (found.certain < wanted).nonzero().squeeze(1)
@@ -249,16 +258,25 @@ class _Points:
 
     def _candidates(self, asked: Tensor, count: int, width: int) -> _Found:
         """Ranks `count` candidates of each asked row by distances from differences and keeps `width`."""
-        Z, n = self.ready, self.rows.shape[0]
+        Z, half, n = self.ready, self.half, self.rows.shape[0]
         size = max(16, min(1024, TILE_BYTES // (n * Z.element_size())))
-        parts = [self._block(block, count, width) for block in asked.split(size)]
-        return _Found(*(torch.cat([getattr(part, name) for part in parts]) for name in ("ids", "distances", "certain")))
+        parts: list[_Found] = []
+        for block in asked.split(size):
+            scores = torch.addmm(-half, Z[block], Z.T)  # x·y − ‖y‖²/2 orders the rows y as their distance to x does
+            scores.scatter_(1, block.unsqueeze(1), -torch.inf)
+            top, ids = scores.topk(count, dim=1)
+            parts.append(self._ranked(block, ids, 2 * (half[block].double() - top[:, -1].double()), width))
+        return _joined(parts)
 
-    def _block(self, block: Tensor, count: int, width: int) -> _Found:
-        Z, half = self.ready, self.half
-        scores = torch.addmm(-half, Z[block], Z.T)  # x·y − ‖y‖²/2 orders the rows y as their distance to x does
-        scores.scatter_(1, block.unsqueeze(1), -torch.inf)
-        top, ids = scores.topk(count, dim=1)
+    def _symmetric(self, width: int) -> _Found:
+        """The same for all rows at once, each pair of row blocks multiplied once."""
+        ids, nearest = near_pairs(self.ready, self.half, width)
+        blocks = torch.arange(len(ids)).split(BLOCK)
+        return _joined([self._ranked(block, ids[block], 2 * nearest[block, -1].double(), width) for block in blocks])
+
+    def _ranked(self, block: Tensor, ids: Tensor, beyond: Tensor, width: int) -> _Found:
+        """Candidates [b, count] of a block's rows in exact order, of which `width` stay; other rows lie `beyond` (squared) or farther."""
+        Z, half, count = self.ready, self.half, ids.shape[1]
         ids = ids.sort(dim=1).values
         lengths, nearer = self._lengths(block, ids).sort(dim=1, stable=True)  # ids ascend, so ties stay in order of row number
         ids = ids.gather(1, nearer)
@@ -266,7 +284,6 @@ class _Points:
         if count < Z.shape[0] - 1:
             # Rows outside the candidates score at most the lowest candidate, up to the GEMM's rounding among rows as near as that.
             own = 2 * half[block].double()
-            beyond = own - 2 * top[:, -1].double()
             rounding = torch.finfo(Z.dtype).eps * Z.shape[1] ** 0.5 * (own.sqrt() + beyond.clamp(min=0).sqrt()).square()
             certain = (lengths.square() < (beyond - rounding).unsqueeze(1)).sum(1)
         lengths = lengths[:, :width]

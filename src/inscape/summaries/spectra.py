@@ -19,7 +19,7 @@ def descending(matrix: Float[Tensor, "a a"], length: int) -> Float[Tensor, " len
 
     Values within the solver's own rounding (8 × 2.2e-16 of the largest) are 0: they say nothing about the matrix.
     """
-    with _solver(matrix.shape[0]):
+    with solver_threads(matrix.shape[0]):
         values = linalg.eigvalsh(matrix).flip(0)
     values = values * (values > 8 * finfo(values.dtype).eps * values[0])
     result = values.new_zeros(length)
@@ -34,8 +34,7 @@ def inverse_square_root(matrix: Float[Tensor, "d d"], cut: float) -> Float[Tenso
     Raises:
         DegenerateInputError: the matrix is 0, so there is no direction to scale.
     """
-    with _solver(matrix.shape[0]):
-        values, vectors = linalg.eigh(matrix)
+    values, vectors = eigenvectors(matrix)
     keep = values > cut * values[-1]
     if not bool(keep.any()) or float(values[-1]) <= 0:
         raise DegenerateInputError(f"the matrix of shape {tuple(matrix.shape)} has no positive eigenvalue, so nothing can be whitened")
@@ -49,9 +48,24 @@ def nuclear_norm(matrix: Float[Tensor, "p q"]) -> float:
 
 def singular_values(matrix: Float[Tensor, "p q"]) -> Float[Tensor, " r"]:
     """Singular values, descending. Cost min(p, q)² max(p, q)."""
-    with _solver(min(matrix.shape)):
+    with solver_threads(min(matrix.shape)):
         return linalg.svdvals(matrix)
 
 
-def _solver(size: int) -> AbstractContextManager[None]:
+def eigenvectors(matrix: Float[Tensor, "*batch a a"]) -> tuple[Float[Tensor, "*batch a"], Float[Tensor, "*batch a a"]]:
+    """Eigenvalues of a symmetric matrix, ascending, and its eigenvectors as columns; a³."""
+    with solver_threads(matrix.shape[-1]):
+        values, vectors = linalg.eigh(matrix)
+    return values, vectors
+
+
+def singular_vectors(matrix: Float[Tensor, "*batch p q"], *, full: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """U, descending singular values and Vᵀ of a matrix; with `full` square U and V. Cost min(p, q)² max(p, q)."""
+    with solver_threads(min(matrix.shape[-2:])):
+        left, values, right = linalg.svd(matrix, full_matrices=full)
+    return left, values, right
+
+
+def solver_threads(size: int) -> AbstractContextManager[None]:
+    """One thread for a solver of a matrix of this size where more would spend their time waiting for each other."""
     return threads(1) if size <= SMALL else nullcontext()

@@ -79,7 +79,7 @@ def test_a_sequential_null_stops_where_nothing_is_found_and_goes_on_where_someth
 
 
 def test_sequential_draws_are_the_first_of_all_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    from inscape.measures.pair_values import PairRun
+    from inscape.measures.pair_run import PairRun
 
     seen: list[int] = []
     draws = PairRun.draws
