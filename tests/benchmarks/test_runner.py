@@ -145,6 +145,12 @@ def test_an_unknown_case_is_refused():
         "wide_pairs",
         "zipf_throughput",
         "gpu_capture",
+        "layer_maps",
+        "layer_map_loops",
+        "permutation_null",
+        "null_calibration",
+        "neighbor_graph",
+        "million_rows",
     ],
 )
 def test_each_case_runs_at_its_tiny_size(name: str, tmp_path: Path):
