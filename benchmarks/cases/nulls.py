@@ -17,7 +17,7 @@ def permutation_null(tiny: bool) -> Generator[Setup]:
     """Permutation nulls of a pair of sites [2,000 × 512], fp64, one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    n, d, draws, solved = (120, 16, 50, 20) if tiny else (2000, 512, 1000, 100)
+    n, d, draws, solved = (120, 16, 50, 20) if tiny else (2000, 512, 1000, 50)
     x, y = (next(iter(sites(1, n, d, torch.float64, seed).values())) for seed in (0, 1))
     first, second = (torch.from_numpy(rows - rows.mean(0)) for rows in (x, y))
     orders = [torch.from_numpy(np.random.default_rng(k).permutation(n)) for k in range(draws)]

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from scipy.stats import kstest
+from scipy.stats import binom, kstest
 
 import inscape as ix
 from inscape.errors import StoreMismatchError, TooFewStimuliError
@@ -57,13 +57,36 @@ def test_closed_form_agrees_with_many_permutations(measure: str, width: int) -> 
 @pytest.mark.parametrize("null", ["closed", pytest.param("sequential", marks=pytest.mark.slow)])
 def test_p_is_uniform_where_nothing_is_shared(null: str) -> None:
     found = []
-    for seed in range(150):
+    for seed in range(200):
         rng = np.random.default_rng((9, seed))
         X, Y = rng.standard_normal((24, 6)), rng.standard_normal((24, 40))
         found.append(ix.compare(X, Y, "linear_cka", null=null, draws=99, interval=None, seed=seed).rows()[0]["p"])
     assert kstest(found, "uniform").pvalue > 0.01
-    calibrated = np.mean(np.array(found) <= 0.05)
-    assert calibrated < 0.05 + 3.3 * np.sqrt(0.05 * 0.95 / 150)
+    low, high = binom.ppf([0.0005, 0.9995], 200, 0.05)
+    assert low <= np.sum(np.array(found) <= 0.05) <= high
+
+
+def test_calibrated_scores_are_zero_where_nothing_is_shared() -> None:
+    scores = []
+    for seed in range(200):
+        rng = np.random.default_rng((10, seed))
+        X, Y = rng.standard_normal((24, 6)), rng.standard_normal((24, 40))
+        scores.append(ix.compare(X, Y, "linear_cka_debiased", null="permute", draws=39, interval=None, seed=seed).rows()[0]["calibrated"])
+    assert np.sum(np.array(scores) > 0) <= binom.ppf(0.999, 200, 0.05)
+
+
+def test_the_best_of_many_layers_is_found_as_often_as_chance_allows() -> None:
+    wrong = 0
+    for seed in range(200):
+        rng = np.random.default_rng((11, seed))
+        systems = []
+        for _ in range(2):
+            shared = rng.standard_normal((24, 4))
+            systems.append(ix.Store.from_arrays({f"layer.{i}": shared + rng.standard_normal((24, 4)) for i in range(3)}))
+        rows = ix.compare(*systems, "linear_cka_debiased", null="permute", draws=39, interval=None, seed=seed).rows()
+        wrong += min(row["p_corrected"] for row in rows) <= 0.05
+    low, high = binom.ppf([0.0005, 0.9995], 200, 0.05)
+    assert low <= wrong <= high
 
 
 def test_a_sequential_null_stops_where_nothing_is_found_and_goes_on_where_something_is() -> None:
