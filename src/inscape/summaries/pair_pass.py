@@ -83,8 +83,8 @@ class PairPass:
                 dtype = self._dtype(x, y)
                 for i in (x, y):
                     if (i, dtype) not in ready:
-                        Z = shifted(rows[i], self.own[i].shift, dtype)
-                        ready[i, dtype] = Z, square_lengths(Z)
+                        moved = shifted(rows[i], self.own[i].shift, dtype)
+                        ready[i, dtype] = moved, square_lengths(moved)
                 (Z, z2), (T, t2) = ready[x, dtype], ready[y, dtype]
                 part = cross_sums(Z, T, squares=(z2, t2))
                 totals[x, y] = totals[x, y].accumulate(part) if (x, y) in totals else part
