@@ -54,6 +54,7 @@ PLOTS: dict[str, str] = {
     "systems": "inscape.plots.systems:system_map",
     "trajectory": "inscape.plots.trajectories:trajectories",
     "curve": "inscape.plots.dimension:scale_curves",
+    "rsa": "inscape.plots.models:model_bars",
 }
 CARD = "inscape.reporting.card:result_card"
 

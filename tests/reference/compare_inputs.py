@@ -75,3 +75,9 @@ def tied(v, levels=4):
     """Quantised copy of RDM vectors (many ties)."""
     q = np.quantile(v, np.linspace(0, 1, levels + 1)[1:-1])
     return np.digitize(v, q).astype(float)
+
+
+def resamples(seed=7, draws=20, subjects=8, patterns=15):
+    """Indices of bootstrap draws of subjects and of patterns."""
+    r = np.random.RandomState(seed)
+    return r.randint(0, subjects, (draws, subjects)), r.randint(0, patterns, (draws, patterns))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from inscape.errors import StimuliError, TooFewStimuliError, UnknownMeasureError
@@ -16,6 +16,7 @@ from inscape.measures.one_system import Row, measure_sites, plan_sites
 from inscape.measures.pairs import Pairs, compare_matched, failed_row, finish, match, plan_pairs, wanted_pairs
 from inscape.measures.parameters import matrices_as_views, parameters_of
 from inscape.measures.repeated import compare_repeated
+from inscape.measures.rsa_verb import RSA_DRAWS, asks_for_rsa, compare_rsa
 from inscape.measures.straight import measure_model
 from inscape.measures.systems import as_systems, compare_systems
 from inscape.measures.uncertainty import Uncertainty, warn_once
@@ -24,6 +25,9 @@ from inscape.models import Model
 from inscape.results import Result
 from inscape.store import View
 from inscape.summaries.plan import Plan, memory_budget
+
+# Permutations and bootstrap samples of a comparison that asks for no number.
+DEFAULT_DRAWS = 200
 
 
 def measure(
@@ -150,12 +154,15 @@ def compare(
     interval: str | int | None = "auto",
     groups: Any = None,
     null: str | None = None,
-    draws: int = 200,
+    draws: int | None = None,
     correction: str | None = "max",
     level: float = 0.95,
     repeats: str | None = None,
     on: str | None = None,
     sample: int | None = None,
+    generalize_to: str | Collection[str] | None = None,
+    ceiling: bool = False,
+    control: Any = None,
     memory: str | int = "4GB",
     seed: int = 0,
 ) -> Result:
@@ -164,8 +171,10 @@ def compare(
     Args:
         a: a store (or its path), a view, an array [n, d], a dictionary of arrays, or a model, which is then run over `stimuli`. With b=None
             a list of these, or a dictionary from name to store or model, is several systems, and all pairs of them are compared, sites of
-            one name with each other.
-        b: the same for the second system; the same object compares a system's sites with each other.
+            one name with each other. For RSA: models, as `RDMs`, flexible models (`inscape.rsa.weighted`), sites, or a list or dictionary
+            of these.
+        b: the same for the second system; the same object compares a system's sites with each other. For RSA: subjects, as `RDMs` or
+            {subject: view or array}, whose units may differ.
         measures: names or measures of a pair.
         stimuli: with models, what `ix.capture` takes; all of them read the same.
         sites: with models, the sites to compare: layers, units ("blocks.*.mlp_act"), attention ("blocks.*.attn_pattern|distance").
@@ -178,18 +187,25 @@ def compare(
         null: "permute" breaks the pairing of rows, source by source: gives p, null mean and calibrated score. "sequential" does the same
             and stops once 20 draws have reached every score: far fewer where nothing is found. "closed" takes the exact moments over all
             pairings and needs no draw, for linear_cka and linear_cka_debiased of independent rows.
-        draws: permutations, the same ones at every pair of sites, at most so many of a sequential null; and bootstrap samples.
+        draws: permutations, the same ones at every pair of sites, at most so many of a sequential null; and bootstrap samples. Default
+            200, for RSA 1,000.
         correction: of p over pairs of sites: "max" (null of the best score, from shared draws; Holm's where a null has none), "holm",
             "bh" or None.
         level: coverage of the intervals.
         repeats: "mean", "split" or "all" where stimuli were shown several times.
         on: "intersection" compares the stimuli that both have; by default differing stimuli are refused.
         sample: compare at most this many rows, the same at every site and system (smallest keyed hashes).
+        generalize_to: for RSA, "stimuli", "subjects", or both in a set: whose sampling the intervals and tests allow for. Default all that
+            there are enough of.
+        ceiling: for RSA, adds the noise ceiling over subjects: leave-one-out (lower) and pooled (upper).
+        control: for RSA, matrices whose part is taken out of models and data by regression (partial RSA).
         memory: most memory that rows and summaries may take.
         seed: seed of groups, permutations and sample.
 
     Returns:
         A `Result` with a row per pair of sites and measure; `ix.measures.best_match` reads from it which site matches which.
+        For RSA, a row per model, and rows for its subjects, the ceiling, the differences between models and from the ceiling, and fitted
+        weights, told apart by `axis` and `at`.
 
     Raises:
         StimuliError: models without stimuli, or stimuli without a model.
@@ -202,16 +218,21 @@ def compare(
         1.0
     """
     started = time.perf_counter()
-    uncertainty = Uncertainty(interval, level, null, draws, correction, seed)
+    uncertainty = Uncertainty(interval, level, null, DEFAULT_DRAWS if draws is None else draws, correction, seed)
     chosen = as_measures(measures, arity=2)
     options: dict[str, Any] = {"interval": interval, "groups": groups, "null": null, "draws": draws, "correction": correction}
     options |= {"level": level, "repeats": repeats, "on": on, "sample": sample, "memory": memory, "seed": seed}
+    rsa: dict[str, Any] = {"generalize_to": generalize_to, "ceiling": ceiling, "control": control}
     if holds_models(a, b):
         with captured((a, b), stimuli=stimuli, sites=sites, tokens=tokens) as (first, second):
-            found = compare(first, first if b is a else second, chosen, pairs=pairs, **options)
+            found = compare(first, first if b is a else second, chosen, pairs=pairs, **options, **rsa)
         return Result(found.rows(), settings=without_paths(found.settings), arrays=found.arrays)
     if stimuli is not None:
         raise StimuliError("stimuli= are for models; neither side is one, and stores and arrays have been run over theirs")
+    if asks_for_rsa(a, b, **rsa):
+        given = {**rsa, "groups": groups, "pairs": pairs, "repeats": repeats, "on": on, "sample": sample}
+        asked = Uncertainty(interval, level, null, RSA_DRAWS if draws is None else draws, correction, seed)
+        return compare_rsa(a, b, chosen, uncertainty=asked, options=given)
     systems = as_systems(a) if b is None else None
     if systems is not None:
         if pairs != "all":

@@ -8,6 +8,7 @@ from inscape.plots.heatmaps import site_heatmaps
 from inscape.plots.maps import map2d
 from inscape.plots.massive import massive_map
 from inscape.plots.matches import match_histograms, match_paths
+from inscape.plots.models import model_bars
 from inscape.plots.rdms import rdm_heatmaps
 from inscape.plots.systems import system_map
 from inscape.plots.trajectories import trajectories
@@ -20,6 +21,7 @@ __all__ = [
     "massive_map",
     "match_histograms",
     "match_paths",
+    "model_bars",
     "rdm_heatmaps",
     "scale_curves",
     "site_heatmaps",

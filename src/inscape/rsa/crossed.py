@@ -17,8 +17,8 @@ def fold_means(rows: np.ndarray, condition: np.ndarray, fold: np.ndarray) -> tup
     cell = fold * conditions + condition
     np.add.at(sums, cell, rows)
     counts = np.bincount(cell, minlength=folds * conditions)
-    means = sums / np.maximum(counts, 1)[:, None]
-    return means.reshape(folds, conditions, -1), (counts > 0).reshape(folds, conditions)
+    sums /= np.maximum(counts, 1)[:, None]
+    return sums.reshape(folds, conditions, -1), (counts > 0).reshape(folds, conditions)
 
 
 def crossnobis(means: np.ndarray, present: np.ndarray, noise: Whitening | list[np.ndarray] | None) -> np.ndarray:

@@ -37,15 +37,39 @@ def kendall_tau_a(x: np.ndarray, y: np.ndarray, weights: np.ndarray | None = Non
     xs, ys, ws = (np.take_along_axis(each, order, 1) for each in (dense_x, dense_y, w))
     tied_both = _tied(xs * m + ys, ws)
     tied_x = _tied(xs, ws)
-    # Ties of y keep the order of x, so that none of them counts as an inversion.
-    by_y = np.argsort(ys * m + np.arange(m), axis=1)
-    tied_y = _tied(np.take_along_axis(ys, by_y, 1), np.take_along_axis(ws, by_y, 1))
-    place = np.empty_like(by_y)
-    np.put_along_axis(place, by_y, np.broadcast_to(np.arange(m), (batch, m)), 1)
-    discordant = _inversions(place, ws)
+    tied_y, discordant = _in_order(ys, ws)
     pairs = (total**2 - (w**2).sum(1)) / 2
     agree = pairs - tied_x - tied_y + tied_both - 2 * discordant
     return agree / (total * (total - 1) / 2)
+
+
+def tau_a_in_order(y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Kendall's tau-a of vectors with others that have no ties and by which they are in ascending order; one sort each.
+
+    Args:
+        y: whole numbers from 0, shape [batch, m].
+        weights: how often each entry counts, whole numbers in the same order [batch, m].
+    """
+    total = weights.sum(1)
+    tied, discordant = _in_order(y, weights)
+    pairs = (total**2 - (weights**2).sum(1)) / 2
+    return (pairs - tied - 2 * discordant) / (total * (total - 1) / 2)
+
+
+def _in_order(y: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Σ w_i w_j over pairs that are tied, and over those in the wrong order, of whole numbers [batch, m] that should ascend."""
+    batch, m = y.shape
+    bits = int(m).bit_length()
+    # Ties keep their order, so that none of them counts as an inversion.
+    packed = np.sort((y << bits) | np.arange(m), axis=1)
+    by_y = packed & ((1 << bits) - 1)
+    place = np.empty((batch, m), dtype=np.int32)
+    np.put_along_axis(place, by_y, np.broadcast_to(np.arange(m, dtype=np.int32), (batch, m)), 1)
+    ascending = packed >> bits
+    tied = np.zeros(batch)
+    if (ascending[:, 1:] == ascending[:, :-1]).any():
+        tied = _tied(ascending, np.take_along_axis(weights, by_y, 1))
+    return tied, _inversions(place, weights)
 
 
 def dense_ranks(values: np.ndarray) -> np.ndarray:
