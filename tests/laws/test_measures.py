@@ -94,7 +94,25 @@ ODD: dict[str, Callable[[], list[Any]]] = {
 def arguments(measure: Measure, data: list[Any]) -> list[Any]:
     """What of X, Y and labels the measure takes, by position; sides that share a space are cut to one width."""
     X, Y, labels = in_one_space(measure, data)
+    if measure.beside:
+        return [X, aside(measure, X)]
     return [X] + ([Y] if measure.arity == 2 else []) + ([labels] if measure.labeled and measure.arity == 1 else [])
+
+
+def aside(measure: Measure, X: Any) -> Any:
+    """What a measure wants with the rows: places of the units on a grid, or a map that draws everything to 0."""
+    if measure.beside == "positions":
+        return np.stack(np.divmod(np.arange(X.shape[1]), 6), 1)
+    return lambda Z: 0.5 * torch.tanh(torch.as_tensor(Z))
+
+
+def two_factors(labels: Any) -> Any:
+    """The labels and a second factor, as fields of one table."""
+    if labels.dtype.names is not None:
+        return labels
+    table = np.zeros(len(labels), dtype=[("label", labels.dtype), ("third", int)])
+    table["label"], table["third"] = labels, np.arange(len(labels)) % 3
+    return table
 
 
 def presented(side: Any) -> Any:
@@ -114,6 +132,8 @@ def in_one_space(measure: Measure, data: list[Any]) -> list[Any]:
     if measure.repeated:
         return [presented(X), presented(Y), labels]
     X, Y = (in_domain(measure.facts.domain, side) for side in (X, Y))
+    if measure.factored:
+        return [X, Y, two_factors(labels)]
     if measure.arity == 2 and not measure.facts.paired:
         X, Y = (side[:, : min(X.shape[1], Y.shape[1])] for side in (X, Y))
     return [X, Y, labels]
@@ -332,8 +352,8 @@ def test_merged_summaries_give_the_value_of_one_pass(measure: Measure) -> None:
         built = CrossMoments if cls is GramProducts else cls
         if not built.additive:
             return  # row-set summaries need all rows; their own tests cover take and drop
-        takes = 2 if built.arity == 2 else 1
-        total, *rest = [built.of(*part[:takes], *([part[2]] if getattr(built, "labeled", False) else []), **options) for part in parts]
+        sides = slice(1, 2) if name == "y" else slice(0, 2 if built.arity == 2 else 1)
+        total, *rest = [built.of(*part[sides], *([part[2]] if getattr(built, "labeled", False) else []), **options) for part in parts]
         for other in rest:
             total = total.merge(other)  # type: ignore[attr-defined]
         merged[name] = total.products() if cls is GramProducts else total
@@ -359,7 +379,7 @@ def test_tensors_and_summaries_give_the_same_value(measure: Measure) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InscapeWarning)
         data = in_one_space(measure, data)
-        other = data[1] if measure.arity == 2 else None
+        other = data[1] if measure.arity == 2 else aside(measure, data[0]) if measure.beside else None
         ready = measure.summarize(data[0], other, labels=data[2] if measure.labeled else None, **beside(measure, data))
         assert close(float(measure.evaluate(**ready)), value, 1e-8)
 

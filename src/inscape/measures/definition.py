@@ -18,6 +18,7 @@ from inscape.measures.facts import Facts, sections
 from inscape.results import Curve
 from inscape.stats.closed_form import KernelInvariants
 from inscape.summaries.base import Need, Summary
+from inscape.summaries.factors import factor_table
 from inscape.summaries.sequences import sequences_of
 
 
@@ -101,6 +102,16 @@ class Measure:
     def labeled(self) -> bool:
         """Whether the measure needs a label per row."""
         return any(cls.labeled for cls, _ in self._injected.values())
+
+    @property
+    def factored(self) -> bool:
+        """Whether its labels may be several columns, one for each factor of the stimuli."""
+        return any(cls.factored for cls, _ in self._injected.values())
+
+    @property
+    def beside(self) -> str:
+        """What it needs beside the rows and labels: "positions" of the units, a "map" of the space into itself, or nothing."""
+        return next((cls.beside for cls, _ in self._injected.values() if cls.beside), "")
 
     @property
     def repeated(self) -> bool:
@@ -213,8 +224,10 @@ class Measure:
 
         Args:
             X: rows of the first system.
-            other: rows of the second system (a pair), or the label of each row (a labeled measure).
-            labels: the label of each row, or the name of a column where `X` is a view.
+            other: rows of the second system (a pair), the label of each row (a labeled measure), or what else the measure needs beside
+                the rows: positions of the units, a map.
+            labels: the label of each row, or the name of a column where `X` is a view; for measures of factors a dictionary of columns,
+                an array [n, f], or names of columns.
             weights: the layer that reads the rows, for measures that compare both: a matrix [out, d], a pair (matrix, bias), a linear
                 layer, or a model, whose last linear layer is meant.
             **options: the measure's own keyword options.
@@ -252,15 +265,15 @@ class Measure:
             raise TypeError(f"{self.name} needs labels: {self.name}(X, labels), one label per row")
         if not self.labeled and not self.sequenced and labels is not None:
             raise TypeError(f"{self.name} takes no labels")
+        if self.beside:
+            return self._with_beside(_single_view(X), other)
         if (self.arity == 2) != (other is not None):
             wanted = "two inputs, X and Y" if self.arity == 2 else "one input, X"
             raise TypeError(f"{self.name} takes {wanted}")
         first, other = _single_view(X), _single_view(other)
-        if isinstance(labels, str):
-            if not hasattr(first, "column"):
-                raise TypeError(f"labels={labels!r} names a column, but X is {type(first).__name__}, not a view; pass one label per row")
-            labels = first.column(labels)
-        elif self.sequenced and labels is None and hasattr(first, "row_set"):
+        if labels is not None:
+            labels = self._row_labels(first, labels)
+        elif self.sequenced and hasattr(first, "row_set"):
             labels = sequences_of(first.stimulus, first.repeat)
         if self.repeated:
             return [presentations(data) for data in (first, other) if data is not None], None
@@ -274,6 +287,31 @@ class Measure:
             raise StoreMismatchError(f"{self.name}: {len(labels)} labels for {len(rows[0])} rows; give one label per row")
         return rows, labels
 
+    def _row_labels(self, first: Any, labels: Any) -> Any:
+        """Labels by row: columns by name are read from the view, several factors become one table."""
+        several = self.factored and isinstance(labels, (list, tuple)) and all(isinstance(name, str) for name in labels)
+        named = [labels] if isinstance(labels, str) else list(labels) if several and hasattr(first, "column") else []
+        if named and not hasattr(first, "column"):
+            raise TypeError(f"labels={labels!r} names a column, but X is {type(first).__name__}, not a view; pass one label per row")
+        if named and (isinstance(labels, str) or set(named) <= set(first.store.stimuli.column_names)):
+            labels = {name: first.column(name) for name in named} if several else first.column(named[0])
+        try:
+            return factor_table(labels) if self.factored else labels
+        except InscapeError as error:
+            raise self._named(error) from error
+
+    def _with_beside(self, first: Any, other: Any) -> tuple[list[Tensor], Any]:
+        """The rows, and the positions or the map; positions may be in the unit table of a view."""
+        if other is None and self.beside == "positions":
+            other = unit_positions(first)
+        if other is None:
+            what = "the positions of the units [d, 1 to 3]" if self.beside == "positions" else "a function from rows [n, d] to rows [n, d]"
+            raise TypeError(f"{self.name}(X, {self.beside}) needs {what} beside the rows")
+        try:
+            return [as_rows(first, "X")], other
+        except InscapeError as error:
+            raise self._named(error) from error
+
     def _summaries(self, rows: list[Tensor], labels: Any, weights: Any) -> dict[str, Any]:
         built: dict[str, Any] = {}
         if self.headed == (weights is None):
@@ -284,7 +322,7 @@ class Measure:
             )
         for name, (cls, options) in self.needs.items():
             inputs: list[Any] = list(rows) if cls.arity == 2 else [rows[1] if name == "y" else rows[0]]
-            if cls.labeled or (cls.sequenced and labels is not None):
+            if cls.labeled or cls.beside or (cls.sequenced and labels is not None):
                 inputs.append(labels)
             if cls.parameters == "beside":
                 inputs = [weights, rows[0].shape[1]]
@@ -324,6 +362,13 @@ def check_varies(rows: Tensor, name: str = "X") -> None:
         raise DegenerateInputError(
             f"{name} has {rows.shape[0]} equal rows (shape {tuple(rows.shape)}): a constant site says nothing about the stimuli"
         )
+
+
+def unit_positions(view: Any) -> np.ndarray | None:
+    """The columns x, y and z, as far as there are any, of a view's unit table, [d, 1 to 3]; None where there are none."""
+    table = getattr(view, "unit_table", None)
+    found = [name for name in ("x", "y", "z") if table is not None and name in table.column_names]
+    return np.stack([np.asarray(table[name].to_pylist(), dtype=float) for name in found], 1) if table is not None and found else None
 
 
 def presentations(data: Any) -> Tensor:

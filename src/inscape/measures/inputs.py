@@ -12,6 +12,7 @@ from inscape.errors import DegenerateInputError, StoreMismatchError, TooFewStimu
 from inscape.measures import registry
 from inscape.measures.base import Measure
 from inscape.store import Store, View, view_of
+from inscape.summaries.factors import factor_table
 
 Measures = str | Measure | Iterable[str | Measure]
 
@@ -73,13 +74,17 @@ def sources_of(view: View, groups: Any) -> np.ndarray:
 
 
 def column_of(view: View, column: Any, what: str) -> np.ndarray:
-    """One value per row from a column name or from an array with one entry per row or per stimulus."""
-    values = view.column(column) if isinstance(column, str) else np.asarray(column)
+    """One value per row from a column name or from an array with one entry per row or per stimulus.
+
+    Several factors (names of columns, or a dictionary of arrays) give a structured array with a field each.
+    """
+    values = _values_of(view, column)
     stimuli = view.store.stimuli.num_rows
     if len(values) != view.n and len(values) == stimuli:
         values = values[view.stimulus]
     if len(values) == view.n:
-        empty = sum(value is None or value != value for value in values.tolist())
+        fields = [values[name] for name in values.dtype.names] if values.dtype.names else [values]
+        empty = sum(value is None or value != value for field in fields for value in field.tolist())
         if empty:
             raise DegenerateInputError(
                 f"{what} has no value for {empty} of the {view.n} rows of {view.site!r}; fill them or leave those rows out"
@@ -89,6 +94,24 @@ def column_of(view: View, column: Any, what: str) -> np.ndarray:
         f"{what} has {len(values)} entries, but site {view.site!r} has {view.n} rows "
         f"from {stimuli} stimuli; give one entry per row or per stimulus"
     )
+
+
+def _values_of(view: View, column: Any) -> np.ndarray:
+    if isinstance(column, str):
+        return view.column(column)
+    names = list(column) if isinstance(column, (list, tuple)) and all(isinstance(name, str) for name in column) else []
+    if names and set(names) <= set(view.store.stimuli.column_names):
+        return factor_table({name: view.column(name) for name in names})
+    values = factor_table(column) if isinstance(column, Mapping) else np.asarray(column)
+    return factor_table(values) if values.ndim == 2 else values
+
+
+def label_names(labels: Any) -> str | None:
+    """What labels are called where they are columns: "shape", "shape, size"."""
+    if isinstance(labels, str):
+        return labels
+    names = list(labels) if isinstance(labels, (Mapping, list, tuple)) else []
+    return ", ".join(names) if 0 < len(names) <= 16 and all(isinstance(name, str) for name in names) else None
 
 
 def check_sources(sources: np.ndarray, site: str, interval: object) -> int:

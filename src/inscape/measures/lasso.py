@@ -66,13 +66,13 @@ def one_to_many_lasso(pair: CrossMoments, *, penalty: float = 0.1) -> float:
     alive = pair.x.scatter.diagonal() > (1e-13 * pair.n**0.5 * pair.x.mean.abs()) ** 2
     scale = pair.x.scatter.diagonal()[alive].sqrt()
     gram = pair.x.scatter[alive][:, alive] / scale / scale[:, None]
-    weights, left = _coordinate_descent(gram, target, penalty)
+    weights, left = coordinate_descent(gram, target, penalty)
     # ‖y − Xw‖² / ‖y‖² = 1 − 2 wᵀc + wᵀGw, and the residual correlations are c − Gw.
     explained = (weights * (target + left)).sum(0)
     return float(explained.mean().clamp(0, 1))
 
 
-def _coordinate_descent(gram: Tensor, target: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
+def coordinate_descent(gram: Tensor, target: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
     """Weights [p, q] of all targets at once, and the correlations of what they leave."""
     weights, left = torch.zeros_like(target), target.clone()
     for sweep in range(_SWEEPS):

@@ -11,7 +11,8 @@ from torch import Tensor
 from inscape.errors import InscapeError
 from inscape.measures.base import Measure
 from inscape.measures.cautions import dominant_position
-from inscape.measures.inputs import check_sources, column_of, sources_of
+from inscape.measures.definition import unit_positions
+from inscape.measures.inputs import check_sources, column_of, label_names, sources_of
 from inscape.measures.next_tokens import NEXT_TOKEN, with_next_tokens
 from inscape.measures.places import name_places
 from inscape.measures.uncertainty import Uncertainty, noted, status_of
@@ -125,6 +126,8 @@ def _site(
         usable = [one for one in measures if not one.labeled or row_labels is not None]
         needed, bound = bind(usable)
         given: dict[str, Any] = {"labels": row_labels, "weights": weights, "groups": assigned, "budget": plan.memory // 2}
+        if any(one.beside == "positions" for one in usable):
+            given["positions"] = unit_positions(view)
         summaries = SiteSummaries(site, needed, **given)
         base: Row = {"system": view.system, "site": view.site, "kind": view.kind, "n": site.n, "d": site.d}
         rows, headline = evaluate_site(summaries, measures, bound, base, labels, (site.all(),) if site.held else None)
@@ -196,8 +199,8 @@ def evaluate_site(
             continue
         row |= {"value": float(value), "reason": notes[0] if notes else None}
         headline[one.label] = row
-        if one.labeled and isinstance(labels, str):
-            row["label"] = labels
+        if one.labeled and (told := label_names(labels)) is not None:
+            row["label"] = told
         if isinstance(value, Curve):
             row["axis"] = value.axis
             places = zip(value.at, value.values, strict=True)

@@ -10,7 +10,7 @@ from inscape.errors import StimuliError, TooFewStimuliError, UnknownMeasureError
 from inscape.measures.best import take_left_out
 from inscape.measures.cautions import tell, truncation
 from inscape.measures.definition import Measure
-from inscape.measures.inputs import Measures, as_measures, as_views
+from inscape.measures.inputs import Measures, as_measures, as_views, label_names
 from inscape.measures.of_models import captured, holds_models, without_paths
 from inscape.measures.one_system import Row, measure_sites, plan_sites
 from inscape.measures.pairs import Pairs, compare_matched, failed_row, finish, match, plan_pairs, wanted_pairs
@@ -56,7 +56,8 @@ def measure(
             matrices, or a `Model` alone, whose parameters they then go through.
         measures: names or measures, one or several; `inscape measures` lists them.
         labels: for measures of classes: the name of a column, or one label per row or stimulus; "next_token" for the token that follows
-            each token row, which leaves out the rows that none follows.
+            each token row, which leaves out the rows that none follows; for measures of factors: several names, a dictionary of columns, or
+            an array [n, f].
         weights: for measures that set rows beside the layer that reads them: a matrix [out, d], a pair (matrix, bias), a linear layer, a
             model (its last linear layer), or a dictionary from site to one of these; default, with a model: its own last linear layer.
         stimuli: with a model, what `ix.capture` takes.
@@ -134,7 +135,7 @@ def measure(
     settings |= {
         "systems": systems,
         "warnings": told,
-        "labels": labels if isinstance(labels, str) else None,
+        "labels": label_names(labels),
         "groups": groups if isinstance(groups, str) else None,
         "options": _options(chosen, rows),
         "seconds": time.perf_counter() - started,

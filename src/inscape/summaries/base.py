@@ -47,6 +47,8 @@ class Summary(ABC):
     arity: ClassVar[int] = 1
     labeled: ClassVar[bool] = False  # whether `of` takes a label per row after the rows
     sequenced: ClassVar[bool] = False  # whether `of` takes the sequence of each row after the rows
+    factored: ClassVar[bool] = False  # whether the labels may be several columns, a factor each
+    beside: ClassVar[str] = ""  # what `of` takes after the rows: "positions" of the units, or a "map" of rows to rows
     parameters: ClassVar[str] = ""  # "input": the rows are a matrix of parameters; "beside": it holds the layer that reads the rows
 
     @classmethod

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from inscape.arrays import row_blocks
-from inscape.errors import InscapeError, TooFewStimuliError
+from inscape.errors import DegenerateInputError, InscapeError, TooFewStimuliError
 from inscape.summaries.base import Summary
 from inscape.summaries.blocks import loses_digits, needs_double, pilot_shift
 from inscape.summaries.extremes import Extremes
@@ -22,6 +22,11 @@ PILOT = 256
 
 # Options of which a larger value serves who asks for a smaller one.
 _LARGER = ("k", "scatter")
+# What a summary may need that a site of a store does not always have.
+_MISSING = {
+    "positions": "{site} has no positions of units; store a unit table with columns x, y (and z), or call the measure with X, positions",
+    "map": "{site} holds rows, and this needs a map of them as well; call the measure as a function with X, map",
+}
 
 Key = tuple[type[Summary], Hashable]
 Needed = dict[Key, dict[str, Any]]
@@ -82,6 +87,7 @@ class SiteSummaries:
         weights: the layer that reads the rows, for the measures that need it.
         groups: jackknife group of every row, or None.
         budget: bytes for parts.
+        positions: of the units, for the summaries that need them, or None.
         precise: form products of narrow rows in fp64; by default a small pilot decides, and `lost_digits` tells afterwards.
     """
 
@@ -94,8 +100,10 @@ class SiteSummaries:
         weights: Any = None,
         groups: np.ndarray | None = None,
         budget: int = 2**32,
+        positions: np.ndarray | None = None,
         precise: bool | None = None,
     ) -> None:
+        self.positions = positions
         self.rows = rows
         self.needed = needed
         self.labels = labels
@@ -207,6 +215,10 @@ class SiteSummaries:
             inputs.append(self.rows.sequences[chosen])
         if cls is Extremes and len(chosen):
             options["first_row"] = int(chosen[0])  # blocks of all rows name them as the whole does
+        if cls.beside:
+            if cls.beside != "positions" or self.positions is None:
+                raise DegenerateInputError(_MISSING[cls.beside].format(site=self.rows.name))
+            inputs.append(self.positions)
         if cls is Moments and not self._wide:
             # `update`, not `of`: a group smaller than the width must not fall back to its own n × n side.
             return Moments(shift=options["shift"], precise=options["precise"]).update(X)
