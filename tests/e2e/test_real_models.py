@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import spearmanr
 
 import inscape as ix
+from inscape.reporting import health
 
 STEPS = (0, 4, 16, 64, 128, 256, 512, 1024)
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -85,3 +86,19 @@ def test_a_sentence_encoder_grows_toward_human_similarity(data_dir, minilm):
     judged = ix.summaries.RDM.of(human).values.numpy()[pairs]
     values = [spearmanr(ix.summaries.RDM.of(store[site]).values.numpy()[pairs], judged).statistic for site in store.sites]
     np.testing.assert_allclose(values, [0.070, 0.099, 0.111, 0.160, 0.174, 0.158, 0.178], atol=0.005)
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.pretrained
+def test_trained_models_are_in_range_and_collapsed_checkpoints_are_not(data_dir, minilm):
+    text = (data_dir / "text" / "tinyshakespeare" / "input.txt").read_text()[-60_000:]
+    speeches = [speech for speech in text.split("\n\n") if len(speech) > 60][:120]
+    gpt = data_dir / "models" / "tiny-shakespeare-gpt"
+    for model in (minilm, gpt / "step1024", gpt / "seed1"):
+        found = health(str(model), speeches)
+        assert found.healthy, str(found)
+    expected = {"step16": {"mean_cosine", "token_spread", "isoscore"}, "step64": {"rank_share", "isoscore"}}
+    for step, signs in expected.items():
+        found = health(str(gpt / step), speeches)
+        assert {one.sign.name for one in found.findings} >= signs, str(found)
