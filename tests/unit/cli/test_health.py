@@ -13,7 +13,9 @@ from inscape.results import Result
 @pytest.fixture
 def models(tmp_path, monkeypatch):
     """`spread` and `line`: a GPT-2 whose rows fill their space, and one whose embeddings lie on a line; texts of 40 lines."""
-    transformers, tokenizers = pytest.importorskip("transformers"), pytest.importorskip("tokenizers")
+    import tokenizers
+    import transformers
+
     monkeypatch.chdir(tmp_path)
     words = [f"w{i}" for i in range(200)]
     raw = tokenizers.Tokenizer(tokenizers.models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="w0"))

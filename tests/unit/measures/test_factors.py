@@ -7,6 +7,11 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
+from scipy.spatial import distance
+from sklearn import feature_selection as selection
+from sklearn import linear_model as linear
+from sklearn import metrics
 
 import inscape as ix
 from inscape.errors import DegenerateInputError, InscapeWarning, MemoryBudgetError, StoreMismatchError, TooFewStimuliError
@@ -38,7 +43,6 @@ def test_mig_by_hand() -> None:
 
 
 def test_mig_equals_scikit_learn_on_its_bins() -> None:
-    metrics = pytest.importorskip("sklearn.metrics")
     X, factors = noisy()
     edges = [np.histogram(column, 20)[1][:-1] for column in X.T]
     units = [np.digitize(column, edge) for column, edge in zip(X.T, edges, strict=True)]
@@ -75,7 +79,6 @@ def test_sap_of_a_continuous_factor_is_the_gap_of_squared_correlations() -> None
 
 
 def test_topographic_similarity_equals_scipy() -> None:
-    stats, distance = pytest.importorskip("scipy.stats"), pytest.importorskip("scipy.spatial.distance")
     X, factors = noisy(n=60)
     given = {**factors, "angle": X[:, 4]}
     apart = distance.pdist(X)
@@ -93,7 +96,6 @@ def test_topographic_similarity_refuses_more_pairs_than_fit() -> None:
 
 
 def lasso_weights(X: np.ndarray, factors: dict[str, np.ndarray], penalty: float) -> np.ndarray:
-    linear = pytest.importorskip("sklearn.linear_model")
     X = (X - X.mean(0)) / X.std(0)
     columns = []
     for factor in factors.values():
@@ -104,7 +106,6 @@ def lasso_weights(X: np.ndarray, factors: dict[str, np.ndarray], penalty: float)
 
 
 def test_dci_from_weights_of_scikit_learn() -> None:
-    stats = pytest.importorskip("scipy.stats")
     X, factors = noisy()
     R = lasso_weights(X, factors, 0.05)
     used = R[R.sum(1) > 0]
@@ -115,7 +116,6 @@ def test_dci_from_weights_of_scikit_learn() -> None:
 
 
 def test_informativeness_from_predictions_of_scikit_learn() -> None:
-    linear = pytest.importorskip("sklearn.linear_model")
     X, factors = noisy()
     standard = (X - X.mean(0)) / X.std(0)
     shares = []
@@ -130,7 +130,6 @@ def test_informativeness_from_predictions_of_scikit_learn() -> None:
 
 
 def neighbor_information(X: np.ndarray, factors: dict[str, np.ndarray]) -> np.ndarray:
-    selection, metrics = pytest.importorskip("sklearn.feature_selection"), pytest.importorskip("sklearn.metrics")
     found = [selection.mutual_info_classif(X, f, n_neighbors=10, discrete_features=False, random_state=0) for f in factors.values()]
     return np.stack([row / metrics.mutual_info_score(f, f) for row, f in zip(found, factors.values(), strict=True)])
 
@@ -157,7 +156,6 @@ def test_infomec_of_a_discrete_code_by_counts() -> None:
 
 
 def test_explicitness_equals_logistic_regression_of_scikit_learn() -> None:
-    linear, metrics = pytest.importorskip("sklearn.linear_model"), pytest.importorskip("sklearn.metrics")
     X, factors = noisy()
     left, _, _ = np.linalg.svd(X - X.mean(0), full_matrices=False)
     white = left * math.sqrt(len(X))

@@ -26,7 +26,8 @@ def texts(count: int = 40) -> list[list[int]]:
 
 def gpt(spread: float = 0.2) -> nn.Module:
     """A GPT-2 with random weights; at a spread of 0.2 its geometry is that of a network that works."""
-    transformers = pytest.importorskip("transformers")
+    import transformers
+
     torch.manual_seed(0)
     ends = {"bos_token_id": 0, "eos_token_id": 0}
     sizes = {"n_layer": 3, "n_embd": D, "n_head": 4, "n_positions": 64, "vocab_size": VOCABULARY}
