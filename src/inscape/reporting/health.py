@@ -221,6 +221,7 @@ def health(
         notes.append(f"{TEXTS} of {len(given):,} texts, evenly spaced, were read")
         given = Stimuli([given[i] for i in np.linspace(0, len(given) - 1, TEXTS).astype(int).tolist()], kind=given.kind)
     store = read_layers(loaded, given, sites)
+    notes += [store.manifest.cut] if store.manifest.cut else []
     found = vital_signs(store, seed=seed)
     n, d = min(one["rows"] for one in found.values()), max(store[site].d for site in found)
     if n < 10 * d:
