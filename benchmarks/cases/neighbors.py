@@ -9,15 +9,19 @@ import torch
 
 from benchmarks.case import Figure, Setup, Subject, case, ratio
 from benchmarks.machine import alone, peak_rss, rss
-from benchmarks.models import sites
 from inscape.summaries import Neighbors
 
 K = 10
 
 
 def points(n: int, d: int) -> torch.Tensor:
-    """Rows with a power-law spectrum, fp32."""
-    return torch.from_numpy(next(iter(sites(1, n, d).values())))
+    """Rows with a power-law spectrum, fp32, made in pieces: what making them takes must not hide what the graph takes."""
+    generator = torch.Generator().manual_seed(0)
+    scale = torch.arange(1, d + 1, dtype=torch.float32) ** -0.5
+    rows = torch.empty(n, d)
+    for piece in rows.split(2000):
+        torch.randn(piece.shape, generator=generator, out=piece).mul_(scale)
+    return rows
 
 
 def memory(n: int, d: int) -> dict[str, float]:

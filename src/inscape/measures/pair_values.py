@@ -14,7 +14,7 @@ from inscape.errors import InscapeError
 from inscape.measures.base import Measure
 from inscape.measures.pair_run import Pair, PairRun, injected_pair
 from inscape.measures.pair_shuffles import shuffle_cross, shuffle_products
-from inscape.summaries.blocks import needs_double
+from inscape.summaries.blocks import gram, needs_double
 from inscape.summaries.cross import CrossMoments
 from inscape.summaries.moments import Moments
 from inscape.summaries.pair_pass import PairPass
@@ -63,7 +63,7 @@ def _square_of_product(X: Tensor, Y: Tensor) -> float:
     total: Tensor | None = None
     dtype = torch.promote_types(X.dtype, Y.dtype)
     for block in row_blocks(X.shape[0], max(X.shape[1], Y.shape[1]), dtype.itemsize):
-        part = X[block].to(dtype).T @ Y[block].to(dtype)
+        part = gram(X[block]) if X is Y else X[block].to(dtype).T @ Y[block].to(dtype)
         total = part if total is None else total.double() + part
     assert total is not None
     return float(total.square().sum(dtype=torch.float64))

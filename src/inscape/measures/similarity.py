@@ -28,6 +28,8 @@ def _centered_kernel(X: Tensor) -> KernelInvariants:
 def _unbiased_kernel(X: Tensor) -> KernelInvariants:
     """The kernel whose inner products are Song's estimate: no diagonal, and row sums of zero nonetheless."""
     rows = X.double() - X.mean(0, dtype=torch.float64)
+    if rows.shape[1] + 2 < rows.shape[0]:
+        return KernelInvariants.of_hollow_rows(rows)
     K, n = (rows @ rows.T).fill_diagonal_(0.0), len(rows)
     sums = K.sum(0)
     centered = K - (sums + sums[:, None]) / (n - 2) + sums.sum() / ((n - 1) * (n - 2))

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from inscape.arrays import as_rows, as_tensor, compute_dtype
+from inscape.arrays import as_rows, as_tensor, compute_dtype, row_blocks
 from inscape.errors import DegenerateInputError, TooFewStimuliError, nearest
 from inscape.summaries.base import Summary
 from inscape.summaries.blocks import unit_rows
@@ -212,8 +212,9 @@ class _Points:
     def ready(self) -> Tensor:
         dtype = compute_dtype(self.rows.dtype)
         if self.metric == "euclidean":
-            wide = self.rows.to(dtype)
-            return wide - wide.mean(0, dtype=torch.float64).to(dtype)
+            blocks = row_blocks(*self.rows.shape)
+            center = torch.stack([self.rows[block].sum(0, dtype=torch.float64) for block in blocks]).sum(0) / len(self.rows)
+            return self.rows.to(dtype) - center.to(dtype)
         wide = self.rows.double()
         return unit_rows(wide - wide.mean(0) if self.center else wide, self.rows, "cosine neighbors need rows that are not zero").to(dtype)
 
@@ -225,7 +226,7 @@ class _Points:
     @cached_property
     def half(self) -> Tensor:
         """Half of the squared length of each row."""
-        return self.ready.square().sum(1) / 2
+        return torch.cat([self.ready[block].square().sum(1) / 2 for block in row_blocks(*self.ready.shape)])
 
     @property
     def moved(self) -> bool:

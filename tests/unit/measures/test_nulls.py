@@ -32,11 +32,24 @@ def test_moments_are_those_of_all_permutations(power: int) -> None:
     assert found.skewness == pytest.approx(((values - values.mean()) ** 3).mean() / values.std() ** 3, abs=1e-8)
 
 
-def test_invariants_of_rows_are_those_of_their_kernel() -> None:
-    X = centered(np.random.default_rng(0), 40, 6, 2)
+@pytest.mark.parametrize("n", [40, 600], ids=["one tile", "several tiles"])
+def test_invariants_of_rows_are_those_of_their_kernel(n: int) -> None:
+    X = centered(np.random.default_rng(0), n, 6, 2)
     a, b = KernelInvariants.of_rows(X), KernelInvariants.of_kernel(X @ X.T)
     for name, value in vars(a).items():
         assert value == pytest.approx(getattr(b, name), rel=1e-10), name
+
+
+@pytest.mark.parametrize(("n", "d"), [(40, 6), (600, 3)], ids=["one tile", "several tiles"])
+def test_invariants_of_rows_without_a_diagonal_are_those_of_their_kernel(n: int, d: int) -> None:
+    X = centered(np.random.default_rng(1), n, d, 2)
+    K = (X @ X.T).fill_diagonal_(0.0)
+    sums = K.sum(0)
+    K = (K - (sums + sums[:, None]) / (n - 2) + sums.sum() / ((n - 1) * (n - 2))).fill_diagonal_(0.0)
+    assert float(K.sum(0).abs().max()) < 1e-9 * float(K.abs().max())
+    a, b = KernelInvariants.of_hollow_rows(X), KernelInvariants.of_kernel(K)
+    for name, value in vars(a).items():
+        assert value == pytest.approx(getattr(b, name), rel=1e-9, abs=1e-7), name
 
 
 @pytest.mark.parametrize("measure", ["linear_cka", "linear_cka_debiased"])
