@@ -1,0 +1,231 @@
+"""Training and encoding of dictionaries: how fast beside peers, how much memory, and how well known features come back."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Callable, Generator
+
+import torch
+from torch import Tensor
+
+import inscape as ix
+from benchmarks.case import Figure, Peers, Setup, Subject, case, ratio
+from benchmarks.machine import alone, peak_rss, rss
+from inscape.dictionaries.schedule import default_rate
+from inscape.dictionaries.training import Trainer
+
+STEPS = 3
+TEXT = "d = 384, 4,096 features, 32 active, batches of 4,096 rows"
+
+
+def sizes(tiny: bool) -> dict[str, int]:
+    """Rows of a batch, units, features, active features."""
+    return {"b": 128, "d": 32, "m": 128, "k": 4} if tiny else {"b": 4096, "d": 384, "m": 4096, "k": 32}
+
+
+def trainer(b: int, d: int, m: int, k: int) -> Trainer:
+    """Clip, counts of silent rows and the auxiliary loss are on, as by default."""
+    recipe = ix.dictionaries.TopK(width=m, k=k)
+    p = recipe.start(d, d, torch.Generator().manual_seed(0))
+    return Trainer(recipe, p, 1000, b, default_rate(1000, m, b), 10_000_000)
+
+
+def training_memory(b: int, d: int, m: int, k: int) -> dict[str, float]:
+    """Bytes at the peak of some steps, beyond tensors and the optimizer's state, in a process of its own."""
+    made = trainer(b, d, m, k)
+    x = torch.randn(b, d)
+    for values in (*made.mean.values(), *made.square.values()):
+        values.zero_()  # pages exist only once they are written
+    before = rss()
+    for _ in range(STEPS):
+        made.advance(x, x)
+    return {"extra": float(peak_rss() - before)}
+
+
+def steps(advance: Callable[[Tensor], object], rows: list[Tensor]) -> Callable[[], None]:
+    """Some steps on rows that are drawn already."""
+
+    def run() -> None:
+        for x in rows:
+            advance(x)
+
+    return run
+
+
+def beside(
+    peer: str, advance: Callable[[Setup], Callable[[Tensor], object]], limits: tuple[float | None, float | None]
+) -> Callable[[Setup], None]:
+    """Adds a peer's steps on the same rows, and how many times as long they take."""
+
+    def add(setup: Setup) -> None:
+        step = advance(setup)
+        setup.subjects["peer"] = Subject(steps(step, setup.material["rows"]))
+        for clock, limit in zip(("wall", "cpu"), limits, strict=True):
+            what = "wall time" if clock == "wall" else "CPU time"
+            setup.figures[f"{peer}_{clock}"] = Figure(
+                f"{peer}: {what} of a training step over inscape's ({TEXT}, fp32)",
+                ratio("peer", "inscape", clock),
+                limit,
+                "higher",
+                peer=peer,
+            )
+
+    return add
+
+
+def sparsify(setup: Setup) -> Callable[[Tensor], object]:
+    """eai-sparsify with Adam: its fused encoder, unit decoder rows, the gradient along them removed, clipping."""
+    from sparsify.config import SparseCoderConfig
+    from sparsify.sparse_coder import SparseCoder
+
+    n = setup.material["sizes"]
+    coder = SparseCoder(n["d"], SparseCoderConfig(num_latents=n["m"], k=n["k"]), device="cpu", dtype=torch.float32)
+    adam = torch.optim.Adam(coder.parameters(), lr=8e-4)
+    silent = torch.zeros(n["m"], dtype=torch.long)
+
+    def step(x: Tensor) -> None:
+        coder.set_decoder_norm_to_unit_norm()
+        out = coder(x, dead_mask=silent > 10_000_000)
+        (out.fvu + out.auxk_loss / 32).backward()
+        coder.remove_gradient_parallel_to_decoder_directions()
+        torch.nn.utils.clip_grad_norm_(coder.parameters(), 1.0)
+        adam.step()
+        adam.zero_grad()
+        fired = torch.zeros(n["m"], dtype=torch.bool)
+        fired[out.latent_indices.flatten()] = True
+        silent.add_(len(x)).masked_fill_(fired, 0)
+
+    return step
+
+
+def dictionary_learning(setup: Setup) -> Callable[[Tensor], object]:
+    """The package's own TopK trainer and its update."""
+    # The trainer imports nnsight for what it never uses here; the version that it pins does not install beside current packages.
+    for name in ("nnsight", "datasets", "zstandard", "circuitsvis", "umap", "wandb"):
+        sys.modules.setdefault(name, types.ModuleType(name))
+    sys.modules["nnsight"].LanguageModel = object  # type: ignore[attr-defined]
+    from dictionary_learning.trainers.top_k import TopKTrainer
+
+    n = setup.material["sizes"]
+    made = TopKTrainer(steps=1000, activation_dim=n["d"], dict_size=n["m"], k=n["k"], layer=0, lm_name="none", seed=0, device="cpu")
+    count = iter(range(10**9))
+    return lambda x: made.update(next(count), x)
+
+
+def sae_lens(setup: Setup) -> Callable[[Tensor], object]:
+    """SAELens: its TopK training SAE, its step, Adam and clipping."""
+    from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig
+    from sae_lens.saes.sae import TrainStepInput
+
+    n = setup.material["sizes"]
+    sae = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=n["d"], d_sae=n["m"], k=n["k"], use_sparse_activations=False))
+    adam = torch.optim.Adam(sae.parameters(), lr=3e-4)
+    silent = torch.zeros(n["m"], dtype=torch.long)
+    count = iter(range(10**9))
+
+    def step(x: Tensor) -> None:
+        given = TrainStepInput(
+            sae_in=x, coefficients={}, dead_neuron_mask=silent > 1000, n_training_steps=next(count), is_logging_step=False
+        )
+        out = sae.training_forward_pass(given)
+        adam.zero_grad()
+        out.loss.backward()
+        torch.nn.utils.clip_grad_norm_(sae.parameters(), 1.0)
+        adam.step()
+        silent.add_(1).masked_fill_((out.feature_acts > 0).any(0), 0)
+
+    return step
+
+
+PEERS: Peers = {
+    "sparsify": beside("sparsify", sparsify, (2.0, 1.7)),
+    "dictionary-learning": beside("dictionary-learning", dictionary_learning, (4.5, None)),
+    "sae-lens": beside("sae-lens", sae_lens, (4.5, None)),
+}
+
+
+@case("dictionary_training", PEERS)
+def dictionary_training(tiny: bool) -> Generator[Setup]:
+    """Steps of a TopK dictionary, with clipping, counts of silent features and the auxiliary loss on."""
+    n = sizes(tiny)
+    generator = torch.Generator().manual_seed(1)
+    rows = [torch.randn(n["b"], n["d"], generator=generator) for _ in range(STEPS)]
+    made = trainer(**n)
+    encoder, x = torch.randn(n["m"], n["d"]), rows[0]
+    subjects = {
+        "inscape": Subject(steps(lambda x: made.advance(x, x), rows)),
+        "encoder": Subject(steps(lambda _: torch.mm(x, encoder.T).topk(n["k"], sorted=False), rows)),
+    }
+    figures = {
+        "over_encoder": Figure(
+            f"a training step over one product with the encoder and its top-k ({TEXT}, fp32)", ratio("inscape", "encoder", "wall"), None
+        )
+    }
+    extra = alone("benchmarks.cases.dictionaries:training_memory", **n)["extra"] / 1e6
+    single = {"memory": ("memory of a training step beside weights and optimizer", extra, 150.0, "MB")}
+    yield Setup(subjects, figures, single, material={"rows": rows, "sizes": n})
+
+
+@case("matching_pursuit_encode")
+def matching_pursuit_encode(tiny: bool) -> Generator[Setup]:
+    """Matching pursuit with 32 steps: inner products kept up to date, beside a product with all directions in each step."""
+    n, d, m, k = (64, 32, 128, 8) if tiny else (2048, 384, 4096, 32)
+    generator = torch.Generator().manual_seed(0)
+    recipe = ix.dictionaries.MatchingPursuit(width=m, k=k)
+    p = recipe.start(d, d, generator)
+    pursuit = ix.dictionaries.Dictionary(recipe, {"W_dec": p["decoder"], "b_dec": p["b_dec"]})
+    x, W = torch.randn(n, d, generator=generator), p["decoder"]
+
+    def dense() -> Tensor:
+        r, z = x.clone(), torch.zeros(n, m)
+        for _ in range(k):
+            c, j = (r @ W.T).max(1)
+            c = c.clamp(min=0)
+            z.scatter_add_(1, j[:, None], c[:, None])
+            r -= c[:, None] * W[j]
+        return z
+
+    off = float((pursuit.encode(x).torch() - dense()).abs().max())
+    subjects = {"inscape": Subject(lambda: pursuit.encode(x)), "dense": Subject(dense)}
+    figures = {
+        "faster": Figure(
+            f"the dense loop over inscape's encoding by matching pursuit (d = {d}, {m:,} directions, {k} steps)",
+            ratio("dense", "inscape", "wall"),
+            4.0,
+            "higher",
+        )
+    }
+    yield Setup(subjects, figures, notes={"largest difference of a code": off})
+
+
+def rows_of(features: Tensor, n: int, active: int, seed: int) -> Tensor:
+    """Rows with `active` features each, coefficients uniform in 0.2 to 1.2."""
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.rand(n, len(features), generator=generator).topk(active, 1).indices
+    strength = torch.rand(n, active, generator=generator) + 0.2
+    return torch.nn.functional.embedding_bag(chosen, features, per_sample_weights=strength, mode="sum")
+
+
+def quality(d: int, features: int, active: int, width: int, k: int, rows: int, seed: int) -> dict[str, float]:
+    """One training with no other options: recovery of the features, and variance lost on rows that were not trained on."""
+    true = torch.randn(features, d, generator=torch.Generator().manual_seed(10_000 + seed))
+    true = true / true.norm(dim=1, keepdim=True)
+    sae = ix.decompose(rows_of(true, rows, active, 20_000 + seed), ix.dictionaries.TopK(width=width, k=k), rows=rows, seed=seed)
+    found = ix.dictionaries.recovery(sae, true)
+    fvu = sae.score(rows_of(true, min(rows, 20_000), active, 30_000 + seed), interval=None).value(measure="fvu")
+    return {"mmcs": found.value(measure="mmcs"), "recovered": found.value(measure="recovered"), "fvu": fvu}
+
+
+@case("dictionary_quality")
+def dictionary_quality(tiny: bool) -> Generator[Setup]:
+    """Whether a TopK dictionary with no other options finds 512 known features in 300 steps."""
+    task = {"d": 16, "features": 24, "active": 3, "width": 64, "k": 4, "rows": 8192} if tiny else {}
+    task = task or {"d": 128, "features": 512, "active": 8, "width": 1024, "k": 16, "rows": 307_200}
+    seeds = range(1 if tiny else 5)
+    found = [quality(**task, seed=seed) for seed in seeds]
+    single = {
+        "mmcs": ("worst of 5 seeds: 1 − mean largest cosine of 512 known features", 1 - min(one["mmcs"] for one in found), 0.02, ""),
+        "fvu": ("worst of 5 seeds: share of variance lost on new rows", max(one["fvu"] for one in found), 0.12, ""),
+    }
+    yield Setup({}, {}, single, notes={"seeds": found, "task": task})
