@@ -17,8 +17,8 @@ from inscape.dictionaries.sparse import decode, gather_by_feature, inner, sum_by
 
 Tensors = dict[str, Tensor]
 
-# Rows whose activations [rows, m] exist at one time.
-BLOCK = 256
+# Entries of the activations [rows, m] that exist at one time: enough rows for fast products, few enough for little memory.
+BLOCK = 2**22
 
 
 def alone(tensor: Tensor) -> Tensor:
@@ -71,9 +71,14 @@ class Learned:
     left: Tensor
 
 
-def activation_blocks(p: Tensors, x: Tensor, centers: bool, rows: int = BLOCK) -> Iterator[Tensor]:
+def bias_of(p: Tensors, centers: bool) -> Tensor:
+    """[m]: what rows times the encoder lack to be activations."""
+    return p["b_enc"] - p["encoder"] @ p["b_dec"] if centers else p["b_enc"]
+
+
+def activation_blocks(p: Tensors, x: Tensor, centers: bool) -> Iterator[Tensor]:
     """Activations [rows, m] of x, some rows at a time; each block is overwritten by the next."""
-    bias = p["b_enc"] - p["encoder"] @ p["b_dec"] if centers else p["b_enc"]
+    bias, rows = bias_of(p, centers), max(256, BLOCK // len(p["encoder"]))
     buffer = x.new_empty(min(rows, len(x)), p["encoder"].shape[0])
     for part in x.split(rows):
         yield torch.addmm(bias, part, p["encoder"].T, out=buffer[: len(part)])

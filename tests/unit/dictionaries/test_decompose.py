@@ -177,7 +177,7 @@ def test_provenance(tmp_path: Path) -> None:
     sae = ix.decompose(store["blocks.0.resid_post"], TOP, rows=1100, seed=9, to=tmp_path / "sae")
     told = json.loads((tmp_path / "sae" / "dictionary.json").read_text())
     assert told["format_version"] == 1
-    assert told["recipe"] == {"kind": "TopK", "width": 64, "k": 3, "auxiliary": 1 / 32}
+    assert told["recipe"] == {"kind": "TopK", "width": 64, "k": 3, "auxiliary": 1 / 32, "coarse": False}
     assert {key: told["info"][key] for key in ("system", "site", "seed", "steps", "batch", "rows")} == {
         "system": "net",
         "site": "blocks.0.resid_post",

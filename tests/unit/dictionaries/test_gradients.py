@@ -68,6 +68,22 @@ def test_top_k_also_where_rows_have_fewer_than_k_positive_activations(k: int) ->
     compare(recipe, lambda q: mean_square(largest(activations(q, x), k), q, x), p, recipe.learn(p, x, x, moment()))
 
 
+def test_coarse_choices_have_exact_strengths() -> None:
+    recipe = D_.TopK(width=M, k=5, coarse=True)
+    p, x = start(recipe), rows()
+    exact, codes = activations(p, x), recipe.choose(p, x, moment())
+    torch.testing.assert_close(codes.values, exact[codes.rows, codes.indices].clamp(min=0))
+    chosen = torch.zeros(B, M, dtype=torch.bool)
+    chosen[codes.rows, codes.indices] = True
+    best = torch.zeros(B, M, dtype=torch.bool).scatter(1, exact.topk(5).indices, True)
+    assert float((chosen == best).double().mean()) > 0.99
+    q = {name: value.clone().requires_grad_() for name, value in p.items()}
+    mean_square(activations(q, x).clamp(min=0) * chosen, q, x).backward()
+    learned = recipe.learn(p, x, x, moment())
+    for name, leaf in q.items():
+        torch.testing.assert_close(learned.gradients[name], leaf.grad)
+
+
 @pytest.mark.parametrize("count", [3, 12])
 def test_the_auxiliary_loss_reaches_encoder_and_decoder(count: int) -> None:
     """More dead features than take part for a row, and fewer; dead features are not among the chosen ones."""

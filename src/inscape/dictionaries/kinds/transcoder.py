@@ -32,6 +32,7 @@ class Transcoder(TopK):
         width: number of features, m.
         k: features active in a row, at most.
         auxiliary: weight of the loss in which dead features reconstruct what the others leave over.
+        coarse: lets the training choose in bfloat16, with exact strengths of what is chosen.
         skip: adds a linear path around the features; what is linear then needs none.
 
     Example:
