@@ -66,6 +66,9 @@ class Classes:
     def spectrum(self) -> tuple[Tensor, Tensor]:
         """Singular values, descending, and right singular vectors [d, r] of the centered means; at most C − 1 of them."""
         most = min(self.count - 1, self.means.shape[1])
+        if self.count > 4 * self.means.shape[1]:  # then no direction is missing for want of classes, and the small side is far cheaper
+            squares, columns = linalg.eigh(self.means.T @ self.means)
+            return squares.flip(0).clamp(min=0).sqrt(), columns.flip(1)
         _, values, vectors = linalg.svd(self.means, full_matrices=False)
         return values[:most], vectors[:most].T
 
@@ -108,16 +111,22 @@ def unit_means(found: Classes) -> Tensor:
     return found.means / lengths.unsqueeze(1)
 
 
-def tiles(points: Tensor) -> Iterator[tuple[slice, slice, Tensor, Tensor]]:
-    """All pairs i < j of points [C, d] in tiles: both ranges, inner products [a, b], and which of them are such pairs."""
+def tiles(points: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+    """All pairs of points [C, d] in tiles of the upper half: both ranges and inner products [a, b]; both ranges are one on the diagonal."""
     count = points.shape[0]
     for start in range(0, count, _TILE):
         first = slice(start, min(count, start + _TILE))
         for other in range(start, count, _TILE):
             second = slice(other, min(count, other + _TILE))
-            products = points[first] @ points[second].T
-            upper = torch.ones_like(products, dtype=torch.bool)
-            yield first, second, products, upper.triu(1) if other == start else upper
+            yield first, second, points[first] @ points[second].T
+
+
+def pairs_of(first: slice, second: slice, values: Tensor) -> Tensor:
+    """The values of a tile [a, b] that belong to pairs i < j, in one axis."""
+    if first != second:
+        return values.flatten()
+    i, j = torch.triu_indices(len(values), len(values), 1)
+    return values[i, j]
 
 
 def cdnv_tiles(found: Classes) -> Iterator[tuple[slice, slice, Tensor, Tensor]]:
@@ -127,9 +136,11 @@ def cdnv_tiles(found: Classes) -> Iterator[tuple[slice, slice, Tensor, Tensor]]:
         Both ranges, the values [a, b] (0 where a pair has none), and which pairs i < j have a value: those whose means differ.
     """
     squares = found.means.square().sum(1)
-    for first, second, products, upper in tiles(found.means):
+    for first, second, products in tiles(found.means):
         sums = squares[first].unsqueeze(1) + squares[second]
-        distances = sums - 2 * products
-        known = upper & (distances > _ROUNDING * sums)
+        distances = products.mul_(-2).add_(sums)
+        known = distances > sums.mul_(_ROUNDING)
+        if first == second:
+            known = known.triu_(1)
         spread = found.variances[first].unsqueeze(1) + found.variances[second]
-        yield first, second, torch.where(known, spread / (2 * torch.where(known, distances, 1.0)), 0.0), known
+        yield first, second, spread.div_(distances.mul_(2)).masked_fill_(~known, 0.0), known

@@ -243,7 +243,11 @@ def variability_collapse(classes: Scattered) -> float:
         raise TooFewStimuliError(
             f"{found.rows:g} rows span {whitener.shape[1]} directions, so labels explain all of them by chance; use more rows than units"
         )
-    shares = linalg.svdvals(between @ whitener).clamp(max=1)
+    inside = between @ whitener
+    if found.count > 4 * found.means.shape[1]:
+        shares = linalg.eigvalsh(inside.T @ inside).clamp(0, 1).sqrt()
+    else:
+        shares = linalg.svdvals(inside).clamp(max=1)
     explained = shares[shares > 1e-6].square()
     if explained.numel() == 0:
         raise DegenerateInputError(f"the means of the {found.count} classes are all equal; there is nothing between the classes")

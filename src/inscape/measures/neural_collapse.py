@@ -10,7 +10,7 @@ from torch import linalg
 
 from inscape.errors import DegenerateInputError, InscapeWarning
 from inscape.measures.base import measure
-from inscape.measures.class_pairs import classes_of, tiles, unit_means
+from inscape.measures.class_pairs import classes_of, pairs_of, tiles, unit_means
 from inscape.measures.collapse import Scattered
 from inscape.summaries import ClassMoments
 
@@ -370,17 +370,18 @@ def gnc2(classes: ClassMoments) -> float:
     found = classes_of(classes)
     pairs, total, squares = 0, 0.0, 0.0
     shift: float | None = None
-    for _, _, cosines, upper in tiles(unit_means(found)):
-        apart = (1 - cosines)[upper]
+    for first, second, cosines in tiles(unit_means(found)):
+        apart = pairs_of(first, second, cosines.neg_().add_(1))
         if apart.numel() == 0:
             continue
         if float(apart.min()) <= 1e-14:
             raise DegenerateInputError(f"two of the {found.count} class means lie in one direction from the center; the kernel is infinite")
-        kernel = -0.5 * (2 * apart).log()
+        kernel = apart.mul_(2).log_().mul_(-0.5)
         shift = float(kernel.mean()) if shift is None else shift
+        kernel -= shift
         pairs += kernel.numel()
-        total += float((kernel - shift).sum())
-        squares += float((kernel - shift).square().sum())
+        total += float(kernel.sum())
+        squares += float(kernel @ kernel)
     mean = total / pairs
     deviation = math.sqrt(max(0.0, squares / pairs - mean**2))
     center = abs((shift or 0.0) + mean)
@@ -392,8 +393,8 @@ def gnc2(classes: ClassMoments) -> float:
 def _deviations(count: int, directions: torch.Tensor) -> tuple[float, float, float]:
     """Mean, mean square and mean size of cos + 1/(C − 1) over pairs of different classes."""
     pairs, total, squares, sizes = 0, 0.0, 0.0, 0.0
-    for _, _, cosines, upper in tiles(directions):
-        apart = (cosines + 1 / (count - 1))[upper]
+    for first, second, cosines in tiles(directions):
+        apart = pairs_of(first, second, cosines.add_(1 / (count - 1)))
         pairs += apart.numel()
-        total, squares, sizes = total + float(apart.sum()), squares + float(apart.square().sum()), sizes + float(apart.abs().sum())
+        total, squares, sizes = total + float(apart.sum()), squares + float(apart @ apart), sizes + float(apart.abs().sum())
     return total / pairs, squares / pairs, sizes / pairs
