@@ -12,9 +12,11 @@ from inscape.plots.models import model_bars
 from inscape.plots.rdms import rdm_heatmaps
 from inscape.plots.systems import system_map
 from inscape.plots.trajectories import trajectories
+from inscape.plots.unit_maps import fracture_maps, unit_maps
 
 __all__ = [
     "collapse_dashboard",
+    "fracture_maps",
     "head_map",
     "layer_curves",
     "map2d",
@@ -27,4 +29,5 @@ __all__ = [
     "site_heatmaps",
     "system_map",
     "trajectories",
+    "unit_maps",
 ]
