@@ -100,7 +100,7 @@ def sparsify(setup: Setup) -> Callable[[Tensor], object]:
 
 
 def dictionary_learning(setup: Setup) -> Callable[[Tensor], object]:
-    """The package's own TopK trainer and its update."""
+    """The package's own TopK trainer and its update; it installs beside current packages with `pip install --no-deps` only."""
     # The trainer imports nnsight for what it never uses here; the version that it pins does not install beside current packages.
     for name in ("nnsight", "datasets", "zstandard", "circuitsvis", "umap", "wandb"):
         sys.modules.setdefault(name, types.ModuleType(name))
@@ -108,40 +108,14 @@ def dictionary_learning(setup: Setup) -> Callable[[Tensor], object]:
     from dictionary_learning.trainers.top_k import TopKTrainer
 
     n = setup.material["sizes"]
-    made = TopKTrainer(steps=1000, activation_dim=n["d"], dict_size=n["m"], k=n["k"], layer=0, lm_name="none", seed=0, device="cpu")
+    made = TopKTrainer(steps=100_000, activation_dim=n["d"], dict_size=n["m"], k=n["k"], layer=0, lm_name="none", seed=0, device="cpu")
     count = iter(range(10**9))
     return lambda x: made.update(next(count), x)
-
-
-def sae_lens(setup: Setup) -> Callable[[Tensor], object]:
-    """SAELens: its TopK training SAE, its step, Adam and clipping."""
-    from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig
-    from sae_lens.saes.sae import TrainStepInput
-
-    n = setup.material["sizes"]
-    sae = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=n["d"], d_sae=n["m"], k=n["k"], use_sparse_activations=False))
-    adam = torch.optim.Adam(sae.parameters(), lr=3e-4)
-    silent = torch.zeros(n["m"], dtype=torch.long)
-    count = iter(range(10**9))
-
-    def step(x: Tensor) -> None:
-        given = TrainStepInput(
-            sae_in=x, coefficients={}, dead_neuron_mask=silent > 1000, n_training_steps=next(count), is_logging_step=False
-        )
-        out = sae.training_forward_pass(given)
-        adam.zero_grad()
-        out.loss.backward()
-        torch.nn.utils.clip_grad_norm_(sae.parameters(), 1.0)
-        adam.step()
-        silent.add_(1).masked_fill_((out.feature_acts > 0).any(0), 0)
-
-    return step
 
 
 PEERS: Peers = {
     "sparsify": beside("sparsify", sparsify, (2.0, 1.7)),
     "dictionary-learning": beside("dictionary-learning", dictionary_learning, (4.5, None)),
-    "sae-lens": beside("sae-lens", sae_lens, (4.5, None)),
 }
 
 
