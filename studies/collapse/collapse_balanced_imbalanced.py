@@ -92,5 +92,5 @@ def figure(values: dict[str, float]) -> Figure:
         ax.set_xticklabels([str(size) for size in sizes])
         ax.spines[["top", "right"]].set_visible(False)
     drawn.axes[0].set_ylabel("length of the class mean")
-    drawn.axes[1].legend(frameon=False, loc="lower left")
+    drawn.axes[1].legend(frameon=False, loc="upper left")
     return drawn
