@@ -134,7 +134,7 @@ def in_one_space(measure: Measure, data: list[Any]) -> list[Any]:
     X, Y = (in_domain(measure.facts.domain, side) for side in (X, Y))
     if measure.factored:
         return [X, Y, two_factors(labels)]
-    if measure.arity == 2 and not measure.facts.paired:
+    if measure.arity == 2 and (measure.facts.one_space or not measure.facts.paired):
         X, Y = (side[:, : min(X.shape[1], Y.shape[1])] for side in (X, Y))
     return [X, Y, labels]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 import inscape as ix
-from inscape.errors import DegenerateInputError
+from inscape.errors import DegenerateInputError, InscapeWarning
 from inscape.measures.weight_spectra import tail_fit
 from inscape.summaries import Moments, Neighbors
 
@@ -32,6 +33,7 @@ SPECTRA = {
     "stable_rank_centred": "stable_rank",
     "isoscore": "isoscore",
     "alpha_11_100_centred": "alpha_req",
+    "numerical_rank_centred": "numerical_rank",
 }
 
 MANIFOLDS = ["cube_d2", "cube_d5", "cube_d10", "cube_d20", "sphere_d10", "swissroll_d2", "cube_d5_noise1e-2"]
@@ -51,6 +53,8 @@ def test_spectral_measures(alpha: float) -> None:
     plain = ix.measures.get("rankme").with_options(eps=0.0)
     assert agrees(plain.evaluate(moments=moments), peers["rankme_raw"]["value"])
     assert agrees(ix.measures.mean_cosine(X), peers["mean_cosine"]["value"])
+    assert agrees(ix.measures.von_neumann_entropy(X), peers["vne"]["value"])
+    assert agrees(ix.measures.uniformity(X), peers["uniformity_t2"]["value"])
 
 
 @functools.cache
@@ -62,13 +66,55 @@ def manifolds() -> dict[str, Any]:
 def test_intrinsic_dimension(name: str) -> None:
     _, X = manifolds()[name]
     peers = RESULTS["id"][f"{name}_n5000_D512"]
-    graph = Neighbors.of(X, k=20)
+    graph = Neighbors.of(X, k=32)
     two_nn = ix.measures.two_nn.evaluate(neighbors=graph)
     mle = ix.measures.mle_dimension.evaluate(neighbors=graph)
     for key in ("skdim_TwoNN", "dadapy_2NN_base", "twonn_linfit_discard0.1"):
         assert agrees(two_nn, peers[key]["value"]), key
     for key in ("skdim_MLE_k20", "mle_k20_inverse_mean(MacKay-Ghahramani)"):
         assert agrees(mle, peers[key]["value"]), key
+    two_nn_ml = ix.measures.two_nn_ml.evaluate(neighbors=graph)
+    for key in ("dadapy_2NN_ml", "twonn_mle_unbiased"):
+        assert agrees(two_nn_ml, peers[key]["value"]), key
+    assert agrees(ix.measures.mle_dimension_mean.evaluate(neighbors=graph), peers["mle_k20_mean(Levina-Bickel)"]["value"])
+    assert ix.measures.lpca_dimension(X) == peers["skdim_lPCA_FO"]["value"]
+
+
+@pytest.mark.parametrize("name", ["cube_d5", "swissroll_d2", "cube_d5_noise1e-2"])
+def test_dimension_over_scales(name: str) -> None:
+    """DADApy stops its search for the root at 1e-8; at scale 1 there is a closed form, which it leaves on the swiss roll."""
+    _, X = manifolds()[name]
+    peers = RESULTS["id"][f"{name}_n5000_D512"]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", InscapeWarning)
+        curve = ix.measures.gride(X)
+    theirs = peers["dadapy_gride_scaling_1..16"]["value"]
+    for ours, peer in zip(curve.values[1:], theirs[1:], strict=True):
+        assert agrees(ours, peer, 2e-8)
+    assert agrees(curve.values[0], peers["dadapy_2NN_ml"]["value"])
+    assert agrees(curve.values[0], theirs[0], 2e-8) != (name == "swissroll_d2")
+    assert [str(one.message).split(",")[0] for one in caught] == (
+        ["gride: the dimension depends on the scale"] if name == "cube_d5_noise1e-2" else []
+    )
+
+
+@pytest.mark.parametrize("n", [100, 400])
+def test_pieces_and_loops_of_a_noisy_circle(n: int) -> None:
+    X = inputs.circle(n)
+    peers = RESULTS["ph"][f"circle_n{n}_noise0.05"]
+    assert agrees(ix.measures.persistence_h0(X).value, peers["H0_total_persistence_by_MST"]["value"])
+    _, total, loops, first, second = peers["gudhi_RipsPersistence_[nH0,sumH0,nH1,top1,top2]"]["value"]
+    curve = ix.measures.persistence_h1(X, landmarks=400)
+    lengths = [death - birth for birth, death in zip(curve.at, curve.values, strict=True)]
+    assert agrees(ix.measures.persistence_h0(X).value, total)
+    assert agrees(curve.value, first) and agrees(lengths[0], first) and agrees(lengths[1], second)
+    assert len(lengths) == loops
+
+
+def test_ricci_curvature_of_a_noisy_circle() -> None:
+    mean, low, high, _ = RESULTS["ricci"]["circle_n200_k8_unweighted_alpha0.5"]["OllivierRicci_[mean,min,max,edges]"]["value"]
+    curve = ix.measures.ollivier_ricci(inputs.circle(200), edges=10**6)
+    assert agrees(curve.value, mean) and agrees(curve.values[0], low) and agrees(curve.values[-1], high)
 
 
 @pytest.mark.parametrize("sigma", [0.1, 0.5, 2.0])

@@ -27,6 +27,9 @@ def measure(
     paired: bool = True,
     reflexive: bool = True,
     domain: str = "real",
+    one_space: bool = False,
+    beside: str = "",
+    repeatable: bool = True,
     rows: RowRoute | None = None,
     weighted: Weighted | None = None,
     closed: Closed | None = None,
@@ -48,6 +51,9 @@ def measure(
         paired: whether row i of both sides must be the same stimulus; without pairing the sides may have different numbers of rows.
         reflexive: of a pair, whether a representation with itself gives the best value of the range.
         domain: what the entries of the input must be (`facts.DOMAINS`).
+        one_space: of a pair, whether both sides must have the same units.
+        beside: the curve over scales that `ix.measure` gives beside this number.
+        repeatable: whether an interval may compute it again without each group; False where one value already takes seconds.
         rows: a second route from the rows, for ill-conditioned input.
         record: takes n, d and the options; gives what else a result must keep, such as the ranks of a fit.
         weighted: values under row weights, for measures of a pair that stay valid under a bootstrap.
@@ -73,6 +79,9 @@ def measure(
             paired=paired,
             reflexive=reflexive,
             domain=domain,
+            one_space=one_space,
+            beside=beside,
+            repeatable=repeatable,
         )
         made = Measure(fn, facts, rows=rows, weighted=weighted, closed=closed, record=record)
         if made.arity == 2 and higher not in HIGHER_IN_A_PAIR:

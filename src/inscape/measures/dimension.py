@@ -29,6 +29,7 @@ _SPREAD = 1e-12  # mean log ratio of distances below which they differ by roundi
     higher="more dimensions",
     undefined={"constant"},
     minimum=_LEAST,
+    beside="gride",
 )
 def two_nn(neighbors: Annotated[Neighbors, Need(metric="euclidean", center=True, k=2)]) -> float:
     r"""The intrinsic dimension at the smallest scale, from the ratio of each row's two nearest distances.
@@ -66,7 +67,7 @@ def two_nn(neighbors: Annotated[Neighbors, Need(metric="euclidean", center=True,
         >>> round(ix.measures.two_nn(X))
         2
     """
-    return _slope(_distinct(neighbors, "two_nn").distances)
+    return _slope(distinct(neighbors, "two_nn").distances)
 
 
 @measure(
@@ -121,7 +122,7 @@ def two_nn_curve(
     """
     if smallest < _LEAST:
         raise DegenerateInputError(f"smallest = {smallest}: a block needs at least {_LEAST} rows")
-    whole = _distinct(neighbors, "two_nn_curve")
+    whole = distinct(neighbors, "two_nn_curve")
     at, values, blocks = [whole.n], [_slope(whole.distances)], [whole]
     generator = torch.Generator().manual_seed(seed)
     while blocks[0].n // 2 >= smallest:
@@ -139,6 +140,7 @@ def two_nn_curve(
     higher="more dimensions",
     undefined={"constant"},
     minimum=_LEAST,
+    beside="mle_dimension_curve",
 )
 def mle_dimension(neighbors: Annotated[Neighbors, Need(metric="euclidean", center=True, k="k")], *, k: int = 20) -> float:
     r"""The intrinsic dimension at the scale of k neighbors, by maximum likelihood.
@@ -178,14 +180,14 @@ def mle_dimension(neighbors: Annotated[Neighbors, Need(metric="euclidean", cente
     """
     if k < 2:
         raise DegenerateInputError(f"k = {k}: the likelihood needs at least 2 neighbors")
-    distances = _distinct(neighbors, "mle_dimension", k).distances[:, :k]
+    distances = distinct(neighbors, "mle_dimension", k).distances[:, :k]
     mean_log_ratio = float((distances[:, -1:] / distances[:, :-1]).log().mean())
     if mean_log_ratio <= _SPREAD:
         raise DegenerateInputError(f"all {k} nearest distances of every row are equal; no dimension fits that")
     return 1 / mean_log_ratio
 
 
-def _distinct(neighbors: Neighbors, name: str, k: int = 2) -> Neighbors:
+def distinct(neighbors: Neighbors, name: str, k: int = 2) -> Neighbors:
     """The neighbors among distinct rows: of rows that are equal, the first stays.
 
     Raises:

@@ -72,6 +72,9 @@ class Facts:
     paired: bool = True
     reflexive: bool = True
     domain: str = "real"
+    one_space: bool = False
+    beside: str = ""
+    repeatable: bool = True
 
     def __post_init__(self) -> None:
         for words, known in ((self.invariant | self.sensitive, TRANSFORMATIONS), (self.undefined, DEGENERATE)):

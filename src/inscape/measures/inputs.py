@@ -37,6 +37,33 @@ def as_measures(measures: Measures, *, arity: int) -> list[Measure]:
     return list({one.label: one for one in chosen}.values())
 
 
+def with_curves(measures: Sequence[Measure]) -> list[Measure]:
+    """The measures and, behind them, the curves over scales that belong beside some of them."""
+    added: dict[str, Measure] = {}
+    for one in measures:
+        if one.facts.beside:
+            curve = registry.get(one.facts.beside)
+            shared = {name: value for name, value in one.bound.items() if name in curve.options}
+            added.setdefault(curve.name, curve.with_options(**shared) if shared else curve)
+    asked = {one.name for one in measures}
+    return [*measures, *(curve for name, curve in added.items() if name not in asked)]
+
+
+def without_failed_curves(rows: Sequence[dict[str, Any]], asked: Sequence[Measure]) -> list[dict[str, Any]]:
+    """The rows without those of curves that nobody asked for by name and that have no value, as where there are too few rows for them."""
+    labels = {one.label for one in asked}
+    return [row for row in rows if row["measure"] in labels or row.get("status", "ok") == "ok"]
+
+
+def share_notes(rows: Sequence[dict[str, Any]]) -> None:
+    """What a curve says of a site, that the dimension depends on the scale, is said of the numbers it stands beside, in place."""
+    said = {(row["system"], row["site"], row["measure"].split("(")[0]): row.get("reason") for row in rows if row.get("at") is None}
+    for row in rows:
+        beside = registry.get(row["measure"].split("(")[0]).facts.beside
+        if beside and row.get("value") is not None and not row.get("reason"):
+            row["reason"] = said.get((row["system"], row["site"], beside))
+
+
 def as_views(data: Any, name: str = "X") -> list[View]:
     """The sites of a store, the sites of a dictionary of arrays, or the one site that a view or array is.
 

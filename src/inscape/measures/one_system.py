@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -138,7 +138,8 @@ def _site(
         for row in rows:
             if wrong is not None and row["measure"] not in bound:
                 row["status"], row["reason"] = status_of(wrong)
-        fill_intervals(summaries, usable, bound, headline, uncertainty, 0 if assigned is None else int(assigned.max()) + 1)
+        groups_left_out = 0 if assigned is None else int(assigned.max()) + 1
+        fill_intervals(summaries, usable, bound, headline, uncertainty, groups_left_out, places=rows)
         if uncertainty.null is not None and row_labels is not None:
             for one in usable:
                 if one.labeled and one.label in headline:
@@ -155,7 +156,7 @@ class Summarized(Protocol):
 
     full: dict[Key, Held]
 
-    def without(self, group: int) -> dict[Key, Held]: ...
+    def without(self, group: int) -> Mapping[Key, Held]: ...
 
 
 def bind(measures: Sequence[Measure]) -> tuple[Needed, dict[str, dict[str, Key]]]:
@@ -215,8 +216,20 @@ def fill_intervals(
     headline: dict[str, Row],
     uncertainty: Uncertainty,
     count: int,
+    *,
+    places: Sequence[Row] = (),
 ) -> None:
-    """Fills low, high and method; a measure that is undefined without some group says so and has no interval."""
+    """Fills low, high and method; a measure that is undefined without some group says so and has no interval.
+
+    Args:
+        summaries: the site's summaries.
+        measures: what was evaluated.
+        bound: from `bind`.
+        headline: by measure the row of its number, filled in place.
+        uncertainty: what was asked for.
+        count: groups.
+        places: all rows; those on a curve get an interval each, from the same values.
+    """
     if uncertainty.interval is None:
         return
     for one in measures:
@@ -234,15 +247,18 @@ def fill_intervals(
             row["interval_method"] = f"none: {why}"
         return
     estimates: dict[str, list[float]] = {label: [] for label in headline}
-    reasons: dict[str, str] = {}
-    for group in range(count):
+    curves: dict[str, list[Curve | None]] = {label: [] for label in headline}
+    reasons = {one.label: "none: a value takes too long to compute it again and again" for one in measures if not one.facts.repeatable}
+    for group in range(count) if set(headline) - set(reasons) else ():
         reduced = summaries.without(group)
         for one in measures:
             if one.label not in headline or one.label in reasons:
                 continue
             try:
                 with noted():
-                    estimates[one.label].append(float(one.settle(needed_of(reduced, bound[one.label], one.needs))))
+                    value = one.settle(needed_of(reduced, bound[one.label], one.needs))
+                estimates[one.label].append(float(value))
+                curves[one.label].append(value if isinstance(value, Curve) else None)
             except InscapeError as error:
                 reasons[one.label] = f"none: without one group, {error}"
     for one in measures:
@@ -255,6 +271,19 @@ def fill_intervals(
         bounds = one.facts.limits(row["n"], row["d"])
         interval = jackknife_interval(row["value"], estimates[one.label], level=uncertainty.level, bounds=bounds)
         row |= {"low": interval.low, "high": interval.high, "interval_method": interval.method}
+        along = [place for place in places if place["measure"] == one.label and place.get("at") is not None]
+        for index, place in enumerate(along):
+            without = [value for curve in curves[one.label] if (value := _at(curve, index, place)) is not None]
+            if len(without) == count:
+                interval = jackknife_interval(place["value"], without, level=uncertainty.level, bounds=bounds)
+                place |= {"low": interval.low, "high": interval.high, "interval_method": interval.method}
+
+
+def _at(curve: Curve | None, index: int, place: Row) -> float | None:
+    """The curve's value at the same place; numbers of rows shrink with every group that leaves, so there the same step counts."""
+    if curve is None or index >= len(curve.values) or (curve.axis != "rows" and curve.at[index] != place["at"]):
+        return None
+    return curve.values[index]
 
 
 def _label_null(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -156,7 +156,7 @@ def run_row_sets(run: PairRun, measures: Sequence[Measure], sizes: Callable[[Sit
     served = iter(keys)
     bound = {one.label: {name: next(served) for name in one.needs} for one in measures}
 
-    def injected(one: Measure, x: dict[Any, Any], y: dict[Any, Any]) -> dict[str, Any]:
+    def injected(one: Measure, x: Mapping[Any, Any], y: Mapping[Any, Any]) -> dict[str, Any]:
         keys, needs = bound[one.label], one.needs
         first = needed_of(x, {name: key for name, key in keys.items() if name != "y"}, needs)
         return first | needed_of(y, {name: key for name, key in keys.items() if name == "y"}, needs)

@@ -223,7 +223,7 @@ def stable_rank(moments: Moments) -> float:
 
 
 def _fitted_ranks(n: float, d: int, *, first: int, last: int) -> dict[str, int]:
-    start, stop = _window(n, d, first, last)
+    start, stop = fit_window(n, d, first, last)
     return {"first_rank": start, "last_rank": stop}
 
 
@@ -272,7 +272,7 @@ def alpha_req(moments: Moments, *, first: int = 11, last: int = 100) -> float:
         >>> round(ix.measures.alpha_req(X), 1)
         1.0
     """
-    start, stop = _window(moments.n, moments.d, first, last)
+    start, stop = fit_window(moments.n, moments.d, first, last)
     chosen = moments.eigenvalues[start - 1 : stop]
     floor = float(moments.eigenvalues[0]) * max(moments.n, moments.d) * torch.finfo(torch.float64).eps
     if float(chosen[-1]) <= floor:
@@ -287,8 +287,8 @@ def alpha_req(moments: Moments, *, first: int = 11, last: int = 100) -> float:
     return -float((x * y).sum() / (x * x).sum())
 
 
-def _window(n: float, d: int, first: int, last: int) -> tuple[int, int]:
-    """The ranks of the fit, at least 20 of them."""
+def fit_window(n: float, d: int, first: int, last: int) -> tuple[int, int]:
+    """The ranks of a fit, from `first` to min(`last`, d, n - 1), at least 20 of them."""
     stop = min(last, d, int(n) - 1)
     if first < 1 or stop - first + 1 < 20:
         text = (

@@ -186,7 +186,7 @@ def measure_model(
                 raise failed[site]
             sums.finish()
             found, headline = evaluate_site(sums, measures, bound, base, labels, None)
-            fill_intervals(sums, usable, bound, headline, uncertainty, parts if count else 0)
+            fill_intervals(sums, usable, bound, headline, uncertainty, parts if count else 0, places=found)
             rows += found
         except InscapeError as error:
             status, reason = status_of(error)

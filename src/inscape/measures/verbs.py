@@ -10,7 +10,15 @@ from inscape.errors import StimuliError, TooFewStimuliError, UnknownMeasureError
 from inscape.measures.best import take_left_out
 from inscape.measures.cautions import tell, truncation
 from inscape.measures.definition import Measure
-from inscape.measures.inputs import Measures, as_measures, as_views, label_names
+from inscape.measures.inputs import (
+    Measures,
+    as_measures,
+    as_views,
+    label_names,
+    share_notes,
+    with_curves,
+    without_failed_curves,
+)
 from inscape.measures.of_models import captured, holds_models, without_paths
 from inscape.measures.one_system import Row, measure_sites, plan_sites
 from inscape.measures.pairs import Pairs, compare_matched, failed_row, finish, match, plan_pairs, wanted_pairs
@@ -74,8 +82,9 @@ def measure(
         seed: seed of groups and permutations.
 
     Returns:
-        A `Result` with a row per site and measure (a curve adds a row per place). A site or measure that is undefined has no value but a
-        `status` and a `reason`.
+        A `Result` with a row per site and measure (a curve adds a row per place). A dimension that is read at one scale comes with its
+        curve over scales (`gride`, `mle_dimension_curve`), and says in `reason` where it depends on the scale. A site or measure that is
+        undefined has no value but a `status` and a `reason`.
 
     Example:
         >>> import numpy as np, inscape as ix
@@ -85,7 +94,8 @@ def measure(
     """
     started = time.perf_counter()
     uncertainty = Uncertainty(interval, level, null, draws, correction, seed)
-    chosen = as_measures(measures, arity=1)
+    asked = as_measures(measures, arity=1)
+    chosen = with_curves(asked)
     if null not in (None, "permute"):
         raise ValueError(f"null={null!r} is for pairs of systems; ix.measure shuffles labels with null='permute'")
     budget = memory_budget(memory)
@@ -130,7 +140,9 @@ def measure(
         apart = isinstance(data, Mapping) and all(one.of_weights for one in chosen)
         views = matrices_as_views(data, "X") if apart else as_views(data)
         rows, systems = stored(views), _provenance(views)
+    rows = without_failed_curves(rows, asked)
     warn_once(rows)
+    share_notes(rows)
     settings = {"verb": "measure", "measures": [one.label for one in chosen], "memory": budget, **uncertainty.settings()}
     settings |= {
         "systems": systems,
@@ -318,7 +330,7 @@ def plan(
     left = as_views(a)
     budget = memory_budget(memory)
     if b is None:
-        return plan_sites(left, as_measures(measures, arity=1), uncertainty, budget)
+        return plan_sites(left, with_curves(as_measures(measures, arity=1)), uncertainty, budget)
     right = left if a is b else as_views(b, "Y")
     found, refused = match(
         left, right, wanted_pairs(left, right, pairs, same=a is b), same=a is b, repeats=None, on=None, sample=None, seed=0

@@ -9,13 +9,17 @@ from inscape.plots.maps import map2d
 from inscape.plots.massive import massive_map
 from inscape.plots.matches import match_histograms, match_paths
 from inscape.plots.models import model_bars
+from inscape.plots.persistence import persistence_diagrams
+from inscape.plots.places import curve_figure
 from inscape.plots.rdms import rdm_heatmaps
+from inscape.plots.spectra import spectra
 from inscape.plots.systems import system_map
 from inscape.plots.trajectories import trajectories
 from inscape.plots.unit_maps import fracture_maps, unit_maps
 
 __all__ = [
     "collapse_dashboard",
+    "curve_figure",
     "fracture_maps",
     "head_map",
     "layer_curves",
@@ -24,9 +28,11 @@ __all__ = [
     "match_histograms",
     "match_paths",
     "model_bars",
+    "persistence_diagrams",
     "rdm_heatmaps",
     "scale_curves",
     "site_heatmaps",
+    "spectra",
     "system_map",
     "trajectories",
     "unit_maps",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,11 +12,19 @@ from matplotlib.ticker import NullLocator
 
 from inscape.errors import ResultError
 from inscape.plots.lines import draw_lines
-from inscape.plots.reading import facts_of, ordered
-from inscape.plots.theme import drawing, dress, panels, theme_named
+from inscape.plots.reading import SCALE_DEPENDENT, facts_of, ordered, site_labels
+from inscape.plots.theme import Theme, drawing, dress, panels, theme_named
 from inscape.results import Result
 
-_AXES = {"scale": "neighbors averaged over (scale)", "n": "rows kept", "rank": "rank", "k": "neighbors", "rows": "rows of a class"}
+_AXES = {
+    "scale": "neighbors averaged over (scale)",
+    "neighbors": "neighbors",
+    "rows": "rows",
+    "n": "rows kept",
+    "rank": "rank",
+    "k": "neighbors",
+}
+_FLAGGED = 3  # sites that a flag names
 
 
 @drawing
@@ -23,6 +32,8 @@ def scale_curves(
     result: Result, ax: Axes | None = None, *, measures: str | Sequence[str] | None = None, theme: str = "light", columns: int = 3
 ) -> Figure:
     """Draws the rows of measures that are curves: value against `at`, one line per site from early to late.
+
+    A dimension that depends on the scale is not one number: its line has rings, and a flag names the site.
 
     Args:
         result: rows with a numeric `at` on any axis but the training step.
@@ -44,14 +55,33 @@ def scale_curves(
         chosen = [row for row in rows if row["measure"] == name]
         facts = facts_of(name)
         draw_lines(panel, chosen, look, facts)
+        _flag(panel, [row for row in result.rows() if row["measure"] == name], look)
         places = [float(row["at"]) for row in chosen]
-        if places and min(places) > 0 and max(places) / min(places) >= 20:
+        if places and min(places) > 0 and max(places) / min(places) >= 10:
             panel.set_xscale("log")
             _plain_ticks(panel, sorted(set(places)))
         axis = chosen[0]["axis"] if chosen else ""
         panel.set_xlabel(_AXES.get(axis, axis or "at"))
         dress(panel, look, title=name, note=f"higher: {facts.higher}" if facts.higher else None)
     return figure
+
+
+def _flag(ax: Axes, rows: list[dict[str, Any]], look: Theme) -> None:
+    """Rings around the points of sites whose dimension depends on the scale, and their names."""
+    sites = ordered(row["site"] for row in rows if row["at"] is None and SCALE_DEPENDENT in (row["reason"] or ""))
+    if not sites:
+        return
+    points = [
+        (float(row["at"]), row["value"]) for row in rows if row["site"] in sites and row["at"] is not None and row["value"] is not None
+    ]
+    ax.plot(*zip(*points, strict=True), "o", markersize=7.5, markerfacecolor="none", markeredgecolor=look.muted, markeredgewidth=0.9)
+    labels, _ = site_labels(ordered(row["site"] for row in rows))
+    named = [labels[index] for index, site in enumerate(ordered(row["site"] for row in rows)) if site in sites]
+    text = ", ".join(named[:_FLAGGED]) + (f" and {len(named) - _FLAGGED} more" if len(named) > _FLAGGED else "")
+    ax.annotate(
+        f"○ depends on the scale: {text}", (1, 1), (0, -4), xycoords="axes fraction", textcoords="offset points", color=look.ink,
+        fontsize=8.5, ha="right", va="top",
+    )  # fmt: skip
 
 
 def _plain_ticks(ax: Axes, places: list[float]) -> None:

@@ -13,6 +13,9 @@ from inscape.results import Result
 
 ALPHA = 0.05
 
+# What a measure of dimension notes where it is not one number.
+SCALE_DEPENDENT = "depends on the scale"
+
 
 @dataclass(frozen=True)
 class Facts:

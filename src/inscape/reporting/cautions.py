@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from inscape.plots.reading import facts_of, headline, inside_null, ordered
+from inscape.plots.reading import SCALE_DEPENDENT, facts_of, headline, inside_null, ordered
 from inscape.reporting.parts import prose
 from inscape.reporting.words import FEW_ROWS, count, listed, span
 from inscape.results import Result
@@ -16,7 +16,7 @@ def cautions_of(result: Result) -> list[str]:
     """Sentences in HTML, the gravest first."""
     rows = headline(result) or result.rows()
     said = [str(text) for text in (*result.settings.get("warnings", ()), *result.settings.get("notes", ()))]
-    return [*_missing(result.rows()), *_few(rows), *_null(rows), *_wide(rows), *(escape(text) for text in said)]
+    return [*_missing(result.rows()), *_few(rows), *_null(rows), *_scales(rows), *_wide(rows), *(escape(text) for text in said)]
 
 
 def _missing(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -76,6 +76,19 @@ def _wide(rows: Sequence[dict[str, Any]]) -> list[str]:
                 f"d = {span(max(row['d'] or 0, row['d_b'] or 0) for row in mine)} units. {prose(bias)}"
             )
     return sentences
+
+
+def _scales(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """One sentence for all dimensions that change with the scale at which they are read."""
+    mine = [row for row in rows if row["value"] is not None and SCALE_DEPENDENT in (row["reason"] or "")]
+    if not mine:
+        return []
+    names = listed(ordered(row["measure"] for row in mine))
+    return [
+        f"{names} depend on the scale at {count(len(ordered(_place(row) for row in mine)), 'site')} "
+        f"({listed(ordered(_place(row) for row in mine))}): noise fills small scales, or the data have several dimensions. "
+        "Read the curves, not one number."
+    ]
 
 
 def _place(row: dict[str, Any]) -> str:

@@ -4,10 +4,12 @@ from inscape.summaries.base import Need, Summary
 from inscape.summaries.blocks import needs_double
 from inscape.summaries.classes import ClassMoments
 from inscape.summaries.cross import CrossMoments
+from inscape.summaries.direction_moments import DirectionMoments
 from inscape.summaries.directions import Directions
 from inscape.summaries.extremes import Extremes
 from inscape.summaries.folds import FoldMoments
 from inscape.summaries.gram import Gram
+from inscape.summaries.landmarks import Landmarks
 from inscape.summaries.moments import Moments
 from inscape.summaries.neighbors import Neighbors
 from inscape.summaries.plan import Plan, Step
@@ -24,6 +26,7 @@ __all__ = [
     "RDM",
     "ClassMoments",
     "CrossMoments",
+    "DirectionMoments",
     "Directions",
     "Extremes",
     "FoldMoments",
@@ -32,6 +35,7 @@ __all__ = [
     "Head",
     "KernelTiles",
     "LabeledRows",
+    "Landmarks",
     "Moments",
     "Need",
     "Neighbors",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -136,11 +136,11 @@ class SiteSummaries:
         asked = (vars(summary).get("eigenvalues") for summary in self.full.values() if isinstance(summary, Moments))
         return any(values is not None and loses_digits(values, min(self.rows.n - 1, self.rows.d)) for values in asked)
 
-    def without(self, group: int) -> dict[Key, Held]:
-        """The summaries of all rows but those of one group."""
+    def without(self, group: int) -> Mapping[Key, Held]:
+        """The summaries of all rows but those of one group, each made when it is first looked up."""
         assert self.groups is not None
         inside = np.flatnonzero(self.groups == group)
-        return {key: self._tried(self._reduced, key, group, inside) for key in self.needed}
+        return _Lazily(lambda key: self._tried(self._reduced, key, group, inside), self.needed)
 
     @staticmethod
     def _tried(make: Callable[..., Summary], key: Key, *rest: Any) -> Held:
@@ -223,6 +223,28 @@ class SiteSummaries:
             # `update`, not `of`: a group smaller than the width must not fall back to its own n × n side.
             return Moments(shift=options["shift"], precise=options["precise"]).update(X)
         return cls.of(*inputs, **options)
+
+
+class _Lazily(Mapping[Key, Held]):
+    """A mapping whose entries are made when they are first looked up, and kept."""
+
+    def __init__(self, make: Callable[[Key], Held], keys: Iterable[Key]) -> None:
+        self._make = make
+        self._keys = list(keys)
+        self._made: dict[Key, Held] = {}
+
+    def __getitem__(self, key: Key) -> Held:
+        if key not in self._made:
+            if key not in self._keys:
+                raise KeyError(key)
+            self._made[key] = self._make(key)
+        return self._made[key]
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
 
 
 def _labeled(key: Key) -> bool:

@@ -161,7 +161,7 @@ def test_what_is_asked_wrongly_is_refused(system):
 
 def test_options_of_a_measure_name_its_row(system):
     result = ix.measure(system["layer0"], [ix.measures.mle_dimension, ix.measures.mle_dimension.with_options(k=5)], interval=None)
-    assert result.column("measure") == ["mle_dimension", "mle_dimension(k=5)"]
+    assert result.unique("measure") == ["mle_dimension", "mle_dimension(k=5)", "mle_dimension_curve"]
     assert result.value(measure="mle_dimension(k=5)") == pytest.approx(ix.measures.mle_dimension(system["layer0"], k=5), rel=1e-9)
 
 

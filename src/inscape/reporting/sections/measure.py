@@ -10,9 +10,9 @@ from inscape.measures.places import PLACE
 from inscape.plots.collapse import MEASURES as COLLAPSE
 from inscape.plots.collapse import collapse_dashboard
 from inscape.plots.curves import layer_curves
-from inscape.plots.dimension import scale_curves
 from inscape.plots.heads import head_map
 from inscape.plots.massive import massive_map
+from inscape.plots.places import curve_figure
 from inscape.plots.reading import facts_of, headline, inside_null, ordered
 from inscape.reporting.cautions import cautions_of
 from inscape.reporting.parts import figure, folded, measure_caption, result_table
@@ -76,7 +76,7 @@ def _curves(result: Result, name: str) -> list[str]:
         for measure in ordered(row["measure"] for row in curved if (row["system"] or "") == system):
             part = result.where(measure=measure, system=system or None)
             label = f"{measure} of {system} over its axis" if system else f"{measure} over its axis"
-            drawings.append(figure(partial(_draw, scale_curves, part), name=f"{name}-s{len(drawings)}", alt=label, caption=escape(label)))
+            drawings.append(figure(partial(_draw, curve_figure, part), name=f"{name}-s{len(drawings)}", alt=label, caption=escape(label)))
     return drawings
 
 
