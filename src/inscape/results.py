@@ -287,16 +287,9 @@ class Result:
 
     def plot(self, ax: Any = None, **options: Any) -> Any:
         """A matplotlib `Figure` of the kind that fits, or the same drawn into `ax`; see `inscape.plots` for the options."""
-        kind = "curve" if self.kind == "measure" and self._only_curves else self.kind
-        if kind not in PLOTS:
-            raise ResultError(f"no figure is known for results of kind {kind!r}; there are {', '.join(PLOTS)}")
-        return _named(PLOTS[kind])(self, ax=ax, **options)
-
-    @property
-    def _only_curves(self) -> bool:
-        """Whether every measure has places on an axis of its own, as spectra and scales are."""
-        curved = {row["measure"] for row in self.rows() if row["at"] is not None and not isinstance(row["at"], str)}
-        return bool(curved) and curved == set(self.unique("measure"))
+        if self.kind not in PLOTS:
+            raise ResultError(f"no figure is known for results of kind {self.kind!r}; there are {', '.join(PLOTS)}")
+        return _named(PLOTS[self.kind])(self, ax=ax, **options)
 
     def _repr_html_(self) -> str:
         return _named(CARD)(self)

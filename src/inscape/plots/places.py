@@ -15,6 +15,9 @@ from inscape.plots.reading import ordered
 from inscape.plots.spectra import spectra
 from inscape.results import Result
 
+# Axes whose curve says more than its one number along the sites.
+CURVED = frozenset({"rank", "birth", "scale", "neighbors", "relative scale", "rows"})
+
 _BY_AXIS: dict[str, Callable[..., Figure]] = {"rank": spectra, "birth": persistence_diagrams}
 
 

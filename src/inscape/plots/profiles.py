@@ -12,6 +12,7 @@ from inscape.plots.collapse import MEASURES, collapse_dashboard
 from inscape.plots.curves import layer_curves
 from inscape.plots.heads import head_map
 from inscape.plots.massive import massive_map
+from inscape.plots.places import CURVED, curve_figure
 from inscape.results import Result
 
 
@@ -19,7 +20,7 @@ def profile(result: Result, ax: Axes | None = None, **options: Any) -> Figure:
     """Draws a result of `measure` in the way that suits what was measured; see the functions for the options.
 
     Only measures of heads: `head_map`; only massive activations with their places: `massive_map`; three or more measures of collapse and
-    nothing else: `collapse_dashboard`; else `layer_curves`.
+    nothing else: `collapse_dashboard`; only curves over ranks or scales, and diagrams: `curve_figure`; else `layer_curves`.
     """
     names = {name.split("(")[0] for name in result.unique("measure")}
     axes = {row["axis"] for row in result.rows() if row["at"] is not None}
@@ -36,4 +37,6 @@ def profile(result: Result, ax: Axes | None = None, **options: Any) -> Figure:
         and len(names) == len({r["measure"] for r in result.rows() if r["axis"] == "head"})
     ):
         return head_map(result, ax, **options)
+    if axes and axes <= CURVED and {row["measure"] for row in result.rows() if row["at"] is not None} == set(result.unique("measure")):
+        return curve_figure(result, ax, **options)
     return layer_curves(result, ax, **options)
