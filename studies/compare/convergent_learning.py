@@ -75,7 +75,7 @@ CHECKS = {
 }
 CONTROL_FAILS = "units match beyond chance"
 VERDICT = (
-    "At full size every check holds at every seed. It depends on training: after a third of it, as at the small size, the networks still "
+    "At full size every check holds at every seed. It depends on training: after less of it, as at the small size, the networks still "
     "share most of their units, which have learned little but the frequent characters, and a rotated basis matches nearly as well."
 )
 
