@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from inscape.models.examples import parameters_of
+from inscape.models.hooks import CACHES
 from inscape.models.values import get, locate
 from inscape.models.wrappers import core, trunk_of
 
@@ -103,7 +104,7 @@ class Caller:
 
     def _complete(self, part: nn.Module, names: set[str], inputs: dict[str, Any]) -> None:
         """Adds what a pass needs and a batch need not hold: positions under left padding, no cache, a start for the decoder."""
-        if "use_cache" in names and "use_cache" not in inputs and "past_key_values" not in inputs:
+        if "use_cache" in names and "use_cache" not in inputs and not set(CACHES) & set(inputs):
             inputs["use_cache"] = False  # one pass needs no cache, and filling one costs time
         mask = inputs.get("attention_mask")
         reads_text = self.modality == "text" or (self.modality == "multimodal" and not hasattr(self.trunk, "get_rope_index"))

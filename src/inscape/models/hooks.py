@@ -185,6 +185,10 @@ def reading(root: nn.Module, sites: Sequence[Site], reader: Reader, running: Pas
         yield
 
 
+# What models call the keys and values of the columns that they have read already: transformers renamed it in 5.24.
+CACHES = ("cache", "past_key_values")
+
+
 class Moment:
     """Where in a sequence the running pass is, for writers that act on some tokens only.
 
@@ -203,7 +207,7 @@ class Moment:
         """Reads both from the keyword arguments of the model's forward."""
         mask = kwargs.get("attention_mask")
         self.mask = mask if isinstance(mask, Tensor) and mask.ndim == 2 else None
-        cache = kwargs.get("past_key_values")
+        cache = next((kwargs[name] for name in CACHES if kwargs.get(name) is not None), None)
         self.growing = cache is not None
         length = getattr(cache, "get_seq_length", None)
         self.offset = int(length()) if length is not None else 0

@@ -19,7 +19,7 @@ class SequenceMoments(ClassMoments):
     Cost of a pass: n d; 8 d bytes per sequence.
 
     Example:
-        >>> sequences = SequenceMoments.of(X, [0, 0, 0, 1, 1])      # [5, d]: a sequence of three tokens and one of two
+        >>> sequences = SequenceMoments.of(X[:5], [0, 0, 0, 1, 1])  # [5, d]: a sequence of three tokens and one of two
         >>> sequences.within_trace / sequences.counts
     """
 

@@ -20,6 +20,7 @@ class Weights(Summary):
     Cost: 8 rows × columns bytes, and the cube of the smaller side for the singular values when they are asked for.
 
     Example:
+        >>> layer = torch.nn.Linear(8, 3)
         >>> Weights.of(layer.weight).singular_values        # [out, in]
     """
 
@@ -62,7 +63,7 @@ class Head(Summary):
     """The linear layer that reads the rows of a site: a classifier, or the next projection; weight [out, d] and bias [out] in fp64.
 
     Example:
-        >>> Head.of((W, b)).logits(X)                       # [out, d], [out]; [n, d]
+        >>> Head.of(torch.nn.Linear(X.shape[1], 3)).logits(X)       # or (weight [out, d], bias [out]); [n, d]
     """
 
     additive: ClassVar[bool] = False

@@ -19,7 +19,10 @@ def test_an_unknown_measure_is_misspelled_and_gets_the_nearest_names(inscape, st
     ran = inscape("measure", "a", "effectiv_rank")
     assert ran.code == 2
     assert ran.out == ""
-    assert "there is no measure 'effectiv_rank'; the nearest: 'effective_rank', 'effective_rank_covariance'" in ran.err
+    assert (
+        "there is no measure 'effectiv_rank'; the nearest: 'effective_rank', 'parameter_effective_rank', 'effective_rank_covariance'"
+        in ran.err
+    )
     assert ran.err.rstrip().splitlines()[-1] == "inscape measures"
     assert "Traceback" not in ran.err
     assert inscape("measures", "linear_ckaa").code == 2

@@ -103,6 +103,7 @@ def test_a_sample_takes_the_same_rows_of_both(systems):
     assert row["n"] == 30 and row["value"] == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_independent_systems_have_uniform_p():
     rng = np.random.default_rng(0)
     p = [

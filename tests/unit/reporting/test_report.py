@@ -172,7 +172,8 @@ def test_what_cannot_be_reported_is_refused(tmp_path, profile, monkeypatch):
     with pytest.raises(ResultError, match="a report is made of results and stores, got 'runs/x' of type str"):
         report("runs/x", to=tmp_path / "r.html")  # pyright: ignore
     with pytest.raises(
-        ResultError, match="the report has no section for results of kind 'odd'; it has compare, match, measure, systems, trajectory, units"
+        ResultError,
+        match="the report has no section for results of kind 'odd'; it has compare, match, measure, rsa, systems, trajectory, units",
     ):
         report(Result(profile.rows(), settings={"result": "odd"}), to=tmp_path / "r.html")
     monkeypatch.setattr("inscape.reporting.page.LARGEST_PAGE", 1000)
