@@ -22,8 +22,11 @@ def table():
 
 
 def test_its_figures_are_those_of_the_json(table):
-    expected = table.table(table.records())
-    assert table.section(README).removeprefix("## Speed, measured").strip() == expected.strip(), "run: python -m benchmarks.table"
+    expected = f"{table.table(table.records())} [All figures](docs/speed.md)."
+    assert table.section(README).removeprefix("## Speed, measured").strip() == expected, "run: python -m benchmarks.table"
+    assert table.PAGE.read_text() == table.page(table.records()), "run: python -m benchmarks.table"
+    known = {(record["case"], name) for record in table.records() for name in record["figures"]}
+    assert set(table.HEADLINES) <= known
 
 
 def test_a_figure_appears_only_with_its_measurement(table):
@@ -31,7 +34,8 @@ def test_a_figure_appears_only_with_its_measurement(table):
     assert not re.search(r"\d+(\.\d+)?\s*(×|x)\s+(faster|slower|less|more)", rest)
 
 
-def test_the_table_is_written_from_the_records(table):
+def test_the_table_is_written_from_the_records(table, monkeypatch):
+    monkeypatch.setattr(table, "HEADLINES", (("one", "b"), ("one", "a"), ("one", "never measured")))
     figure = {
         "text": "CPU of a over b",
         "value": 0.71239,
@@ -42,6 +46,8 @@ def test_the_table_is_written_from_the_records(table):
         "holds": True,
     }
     record = {
+        "case": "one",
+        "title": "A case.",
         "tiny": False,
         "figures": {"a": {**figure, "peer": None}, "b": {**figure, "text": "beside a peer", "peer": "other", "limit": None, "holds": None}},
         "machine": {"processor": "A chip", "cores": 2},
@@ -56,6 +62,8 @@ def test_the_table_is_written_from_the_records(table):
     missed = table.table([{**record, "figures": {"a": {**figure, "peer": None, "holds": False}}}])
     assert "≤ 0.75 (missed)" in missed
     assert table.table([]) == ""
+    assert "Goals that were missed say so; 1 are." in table.page([{**record, "figures": {"a": {**figure, "peer": None, "holds": False}}}])
+    assert "## one\n\nA case.\n\n| what |" in table.page([record])
 
 
 def test_its_make_targets_exist():
