@@ -172,7 +172,7 @@ def layer_map_loops(tiny: bool) -> Generator[Setup]:
     timed = f"timed on {PAIRS} of {count * count} pairs and scaled"
     figures = {
         "shapes": Figure(
-            f"how much faster Procrustes and CCA maps are than netrep's steps pair by pair ({timed})",
+            f"how much faster Procrustes and CCA maps are than a loop that whitens and aligns pair by pair ({timed})",
             scaled("shape_loop", "shapes", count * count),
             3.0,
             "higher",
@@ -201,7 +201,7 @@ def layer_map_loops(tiny: bool) -> Generator[Setup]:
         "layers": count,
         "rows": n,
         "units": d,
-        "loops": "netrep and ReSi are not on the package index, so their steps are written out; scikit-learn is the library itself",
+        "loops": "written out here: netrep and the collections of measures are not on the package index; scikit-learn is the library itself",
     }
     yield Setup(subjects, figures, notes=notes)
     torch.set_num_threads(threads)
