@@ -201,7 +201,7 @@ def layer_map_loops(tiny: bool) -> Generator[Setup]:
         "layers": count,
         "rows": n,
         "units": d,
-        "loops": "written out here: netrep and the collections of measures are not on the package index; scikit-learn is the library itself",
+        "loops": "written out: netrep and the collections of measures are not on the package index; scikit-learn is the library itself",
     }
     yield Setup(subjects, figures, notes=notes)
     torch.set_num_threads(threads)

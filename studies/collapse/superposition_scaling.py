@@ -13,7 +13,10 @@ CLAIM = (
     "A model that represents many more features than it has units, all at once, has squared overlaps and a loss that fall as 1/d, whatever "
     "the frequencies of the features."
 )
-SCALE = "600 features instead of 1,000 and more, widths 8 to 64, 400 steps; no language models."
+SCALE = (
+    "600 features instead of 1,000 and more, widths 8 to 64, 400 steps; no language models. The decay that makes superposition weak was "
+    "raised from .1 to 1 after .1 had left it strong."
+)
 
 WIDTHS = (8, 16, 32, 64)
 FEATURES = 600
