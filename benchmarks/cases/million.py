@@ -13,7 +13,7 @@ import torch
 
 import inscape as ix
 from benchmarks.case import Setup, case
-from benchmarks.machine import alone, peak_rss, rss
+from benchmarks.machine import PrivatePeak, alone
 
 MEASURES = ["linear_cka_debiased", "cca_mean", "procrustes", "procrustes_distance", "linear_r2", "gulp", "shape_alpha"]
 
@@ -39,12 +39,13 @@ def compare(folder: str, memory: str) -> dict[str, object]:
     torch.set_num_threads(1)
     ix.measures.names()
     stores = [ix.Store.from_arrays({"site": np.load(f"{folder}/{name}.npy", mmap_mode="r")}) for name in "xy"]
-    before = rss()
     cpu, wall = time.process_time(), time.perf_counter()
-    result = ix.compare(*stores, MEASURES, memory=memory, interval=None)
+    with PrivatePeak() as peak:
+        before = peak.bytes
+        result = ix.compare(*stores, MEASURES, memory=memory, interval=None)
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     failed = [row["reason"] for row in result.rows() if row["value"] is None]
-    return {"cpu": cpu, "wall": wall, "extra": peak_rss() - before, "failed": failed}
+    return {"cpu": cpu, "wall": wall, "extra": peak.bytes - before, "failed": failed}
 
 
 @case("million_rows")
@@ -60,7 +61,7 @@ def million_rows(tiny: bool) -> Generator[Setup]:
     assert not seen["failed"], seen["failed"]
     single = {
         "memory": (
-            f"peak memory above the interpreter, {len(MEASURES)} measures of {n:,} paired rows × {d:,} ({size / 1e9:.1f} GB on disk)",
+            f"peak private memory above the interpreter, {len(MEASURES)} measures of {n:,} paired rows × {d:,} ({size / 1e9:.1f} GB on disk)",
             seen["extra"] / 1e9,
             4.0,
             "GB",
