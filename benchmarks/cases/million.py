@@ -61,7 +61,7 @@ def million_rows(tiny: bool) -> Generator[Setup]:
     assert not seen["failed"], seen["failed"]
     single = {
         "memory": (
-            f"peak private memory above the interpreter, {len(MEASURES)} measures of {n:,} paired rows × {d:,} ({size / 1e9:.1f} GB on disk)",
+            f"private memory above the interpreter at the peak, {len(MEASURES)} measures of {n:,} rows × {d:,} ({size / 1e9:.1f} GB)",
             seen["extra"] / 1e9,
             4.0,
             "GB",

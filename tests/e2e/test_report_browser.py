@@ -91,7 +91,7 @@ def test_headline_findings_and_figures_are_there(opened):
     assert "net-a and net-b are most alike" in findings
     assert "has no number for 1 of 10: net-a final_norm." in page.locator(".cautions").inner_text()
     drawn = page.locator("figure svg")
-    assert drawn.count() == 6
+    assert drawn.count() == 9  # the run, four measures, the scales of two systems, two maps
     for i in range(drawn.count()):
         box = drawn.nth(i).bounding_box()
         assert box is not None and box["width"] > 200 and box["height"] > 120
