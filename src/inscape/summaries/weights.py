@@ -63,7 +63,7 @@ class Head(Summary):
     """The linear layer that reads the rows of a site: a classifier, or the next projection; weight [out, d] and bias [out] in fp64.
 
     Example:
-        >>> Head.of(torch.nn.Linear(X.shape[1], 3)).logits(X)       # or (weight [out, d], bias [out]); [n, d]
+        >>> Head.of(torch.nn.Linear(8, 3)).logits(torch.ones(5, 8))     # or a pair: weight [out, d], bias [out]
     """
 
     additive: ClassVar[bool] = False
