@@ -28,7 +28,7 @@ HEADLINES = (
     ("permutation_null", "closed"),
     ("rsa_inference", "times_rsatoolbox"),
     ("collapse_classes", "memory"),
-    ("wide_pairs", "memory"),
+    ("million_rows", "memory"),
 )
 
 
