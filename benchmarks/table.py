@@ -81,7 +81,7 @@ def page(found: list[dict[str, Any]]) -> str:
     parts = [
         "# Speed, measured",
         "Written from `benchmarks/results/` by `python -m benchmarks.table`; `make bench` measures again. Goals that "
-        f"were missed say so; {missed} are. Peers run in environments of their own, in the same process as inscape.",
+        f"were missed say so; {missed} are. Peers run in environments of their own, with inscape beside them in one process.",
         machines(found),
     ]
     for record in found:
