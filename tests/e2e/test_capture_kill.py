@@ -1,4 +1,4 @@
-"""SIGKILL at 20 seeded moments of a capture, most of them inside a write; every resumed store equals an uninterrupted one byte for byte.
+"""SIGKILL at 20 or more seeded moments of a capture, 15 of them inside a write; every resumed store equals an uninterrupted one.
 
 This file is also the program that the test starts: it imports torch once and forks a child for every run, so that the children spend
 their time in the capture and not in imports.
@@ -93,7 +93,8 @@ def _program(root: Path) -> None:
     report = {"files": len(expected), "repeatable": contents(root / "again") == expected, "kills": []}
     rng = random.Random(0)
     for attempt in range(3 * KILLS):
-        if len(report["kills"]) == KILLS:
+        # Where a busy machine delays the signal, a kill aimed at a write may fall between two: then further moments are drawn.
+        if len(report["kills"]) >= KILLS and sum(kill["inside"] for kill in report["kills"]) >= INSIDE:
             break
         folder = root / f"run{attempt}"
         # By shards and not by the clock alone: on a busy machine a run may be twice as fast as the one that was timed.
@@ -122,7 +123,7 @@ def test_a_killed_capture_resumes_to_the_same_bytes(tmp_path: Path) -> None:
     report = json.loads(run.stdout.splitlines()[-1])
     kills = report["kills"]
     assert report["repeatable"]
-    assert len(kills) == KILLS
+    assert len(kills) >= KILLS
     assert all(kill["signal"] == signal.SIGKILL for kill in kills)
     assert sum(kill["inside"] for kill in kills) >= INSIDE
     assert all(kill["same"] for kill in kills), [i for i, kill in enumerate(kills) if not kill["same"]]
