@@ -17,6 +17,7 @@ from inscape.errors import DegenerateInputError, InscapeError, InscapeWarning, T
 from inscape.measures.base import Measure
 from inscape.measures.facts import DEGENERATE, TRANSFORMATIONS, sections
 from inscape.summaries import CrossMoments, GramProducts
+from inscape.summaries.runner import TokenRunner
 
 MEASURES = ix.measures.all_measures()
 N, P, Q, CLASSES = 120, 36, 32, 4
@@ -103,7 +104,16 @@ def aside(measure: Measure, X: Any) -> Any:
     """What a measure wants with the rows: places of the units on a grid, or a map that draws everything to 0."""
     if measure.beside == "positions":
         return np.stack(np.divmod(np.arange(X.shape[1]), 6), 1)
+    if any(cls is TokenRunner for cls, _ in measure.needs.values()):
+        return fading_memory
     return lambda Z: 0.5 * torch.tanh(torch.as_tensor(Z))
+
+
+def fading_memory(Z: Any) -> torch.Tensor:
+    """A model of sequences: each token gets a mean of those up to it, in which the past fades by half at every step."""
+    age = torch.arange(len(Z))[:, None] - torch.arange(len(Z))
+    weights = torch.where(age >= 0, 0.5 ** age.clamp(min=0).to(Z), 0.0)
+    return torch.tanh(weights / weights.sum(1, keepdim=True) @ Z)
 
 
 def two_factors(labels: Any) -> Any:

@@ -130,3 +130,21 @@ class Runner(Summary):
         if image.shape != Z.shape:
             raise DegenerateInputError(f"the map takes rows {tuple(Z.shape)} to {tuple(image.shape)}; it must keep the shape")
         return image.to(Z.dtype)
+
+
+class TokenRunner(Runner):
+    """The vectors [t, d] of the tokens of one sequence, in order, and a map from [t, d] to [t, d] that reads any number of them together.
+
+    Example:
+        >>> TokenRunner.of(embed(ids), lambda E: blocks(E[None])[0]).last(embed(ids))     # [t, d] -> [d]
+    """
+
+    def last(self, tokens: Float[Tensor, "t d"]) -> Float[Tensor, " d"]:
+        """What the map makes of the last of these tokens, in fp64.
+
+        Raises:
+            DegenerateInputError: the map fails on these tokens, its image has another shape, or that of the last token is not finite.
+        """
+        image = self.step(tokens)[-1:]
+        check_finite(image, f"the image of the last of {len(tokens)} tokens")
+        return image[0].double()

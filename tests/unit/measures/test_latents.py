@@ -231,3 +231,79 @@ def test_a_module_runs_in_its_own_dtype() -> None:
     assert field.attractors.dtype == torch.float32
     assert field.attractors[0].tolist() == pytest.approx([2, 2], abs=1e-4)
     assert field.radius == pytest.approx([0.5], abs=1e-6)
+
+
+# -- the last token ----------------------------------------------------------------------------------------------------------------
+
+
+def mean_so_far(Z: torch.Tensor) -> torch.Tensor:
+    """Attention that weighs all earlier tokens alike."""
+    return Z.cumsum(0) / torch.arange(1, len(Z) + 1, device=Z.device)[:, None]
+
+
+def test_sensitivity_of_the_last_token_by_hand() -> None:
+    X = np.array([[1.0], [2], [3], [6]])  # mean 3, which token 2 equals
+    with pytest.warns(InscapeWarning, match="1 of 3 tokens equal the mean token"):
+        one = M.oversquashing(X, mean_so_far)
+    assert one.at == (0, 1)
+    assert one.sensitivity == pytest.approx((1 / 4, 1 / 4), abs=1e-12)
+    assert one.values == pytest.approx((0.5 / 6.5, 0.25 / 6.25), abs=1e-12)  # the mean 3 becomes 3.5, or 3.25
+    with pytest.warns(InscapeWarning):
+        two = M.oversquashing(X, lambda Z: mean_so_far(mean_so_far(Z)))
+    # Token j reaches the last one through every token k ≥ j: Σ_k 1 / (4 k), so the first is heard best.
+    assert two.sensitivity == pytest.approx(((1 + 1 / 2 + 1 / 3 + 1 / 4) / 4, (1 / 2 + 1 / 3 + 1 / 4) / 4), abs=1e-12)
+    assert (one.value, one.lost_bfloat16, one.lost_float32) == (0.0, (), ())
+
+
+def test_tokens_are_lost_where_rounding_is_larger_than_their_change() -> None:
+    # The mean of 256 tokens is 1 + 2⁻⁹, which bfloat16 (steps of 2⁻⁷ there) rounds to 1: an error of 2⁻⁹. A token that is 1 away from the
+    # mean changes it by 2⁻⁸, one that is 1/4 away by 2⁻¹⁰.
+    away = np.tile([1.0, 0.25, -1.0, -0.25], 64)
+    X = (1 + 2.0**-9 + away)[:, None]
+    found = M.oversquashing(X, mean_so_far, most=255)
+    assert found.lost_bfloat16 == tuple(range(1, 255, 2))
+    assert found.value == pytest.approx(127 / 255, abs=1e-12)
+    assert found.lost_float32 == ()  # 1 + 2⁻⁹ is exact in float32
+    assert "all but 127 in bfloat16" in repr(found)
+    few = M.oversquashing(X, mean_so_far, most=3)
+    assert few.at == (0, 127, 254)
+
+
+def test_a_repeated_token_by_hand() -> None:
+    found = M.representational_collapse(np.array([[1.0], [2], [3], [6]]), mean_so_far)
+    # 1 and 1; 3/2 and 5/3; 3 and 18/5
+    assert found.at == (1, 2, 4)
+    assert found.values == pytest.approx((0, 1 / 19, 1 / 11), abs=1e-12)
+    assert found.value == pytest.approx(1 / 11, abs=1e-12)
+    # n ones and a zero: 1 / (n + 1) against 1 / (n + 2) of ones missing, apart by 1 / (n + 1)(n + 2) as in theorem 4.2.
+    ones = np.ones((2048, 1))
+    ones[-1] = 0
+    at = M.representational_collapse(ones, mean_so_far)
+    mean = 2047 / 2048
+    assert at.value == pytest.approx((mean / 2049) / (mean + 2047 / 2049), rel=1e-9)
+    assert at.lost_bfloat16[0] == 1 and 2048 in at.lost_bfloat16 and at.lost_float32 == at.lost_bfloat16[:-1]
+
+
+def test_a_model_in_bfloat16_loses_tokens_that_change_not_a_bit() -> None:
+    class Mean(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, Z: torch.Tensor) -> torch.Tensor:
+            return (self.scale * mean_so_far(Z.float())).to(Z.dtype)
+
+    X = np.linspace(0, 4, 512)[:, None]
+    wide, narrow = M.oversquashing(X, Mean(), most=32), M.oversquashing(X, Mean().bfloat16(), most=32)
+    assert wide.lost_float32 == () and len(narrow.lost_bfloat16) > 10
+    assert narrow.value == len(narrow.lost_bfloat16) / 32
+
+
+def test_maps_of_tokens_that_fail_say_why() -> None:
+    X = np.array([[1.0], [2], [6]])
+    with pytest.raises(DegenerateInputError, match="most = 0: at least one token"):
+        M.oversquashing(X, mean_so_far, most=0)
+    with pytest.raises(DegenerateInputError, match="all 2 tokens before the last equal the mean of all 3"):
+        M.oversquashing(np.array([[1.0, 0], [1.0, 0], [1.0, 1e-300]]), mean_so_far)
+    with pytest.raises(DegenerateInputError, match="representational_collapse: the image of the last of 4 tokens"):
+        M.representational_collapse(X, lambda Z: Z if len(Z) < 4 else Z / 0)
