@@ -24,6 +24,7 @@ _HOMES = {
     "compare": "inscape.measures",
     "rdm": "inscape.rsa",
     "Result": "inscape.results",
+    "align": "inscape.maps",
     "edit": "inscape.edits",
     "decompose": "inscape.dictionaries",
     "report": "inscape.reporting",
@@ -38,6 +39,7 @@ __all__ = [
     "Store",
     "View",
     "__version__",
+    "align",
     "capture",
     "compare",
     "decompose",
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
     from inscape.capturing import Stimuli, capture
     from inscape.dictionaries import decompose
     from inscape.edits import edit
+    from inscape.maps import align
     from inscape.measures import compare, measure, plan
     from inscape.models import Model, load
     from inscape.reporting import report

@@ -78,6 +78,10 @@ class DictionaryError(InscapeError, ValueError):
     """A dictionary cannot be made, fitted, read or applied as asked."""
 
 
+class MapError(InscapeError, ValueError):
+    """A map between spaces, or networks joined by one, cannot be fitted, read or applied as asked."""
+
+
 class DivergenceError(InscapeError, ArithmeticError):
     """Training left finite or sensible numbers; the message names the step, the cause and what was kept."""
 

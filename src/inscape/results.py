@@ -55,6 +55,7 @@ PLOTS: dict[str, str] = {
     "trajectory": "inscape.plots.trajectories:trajectories",
     "curve": "inscape.plots.places:curve_figure",
     "rsa": "inscape.plots.models:model_bars",
+    "map": "inscape.plots.mapped:map_scores",
 }
 CARD = "inscape.reporting.card:result_card"
 

@@ -33,6 +33,7 @@ def test_the_text_is_printed_as_it_was_written():
         (errors.ResultError, ValueError),
         (errors.EditError, ValueError),
         (errors.DictionaryError, ValueError),
+        (errors.MapError, ValueError),
         (errors.DivergenceError, ArithmeticError),
         (errors.InscapeWarning, UserWarning),
     ],

@@ -5,6 +5,7 @@ from inscape.plots.curves import layer_curves
 from inscape.plots.dimension import scale_curves
 from inscape.plots.heads import head_map
 from inscape.plots.heatmaps import site_heatmaps
+from inscape.plots.mapped import map_scores
 from inscape.plots.maps import map2d
 from inscape.plots.massive import massive_map
 from inscape.plots.matches import match_histograms, match_paths
@@ -24,6 +25,7 @@ __all__ = [
     "head_map",
     "layer_curves",
     "map2d",
+    "map_scores",
     "massive_map",
     "match_histograms",
     "match_paths",
