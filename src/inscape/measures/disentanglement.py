@@ -6,9 +6,8 @@ import math
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 
-from inscape.arrays import format_bytes
+from inscape.arrays import format_bytes, row_blocks
 from inscape.errors import DegenerateInputError, MemoryBudgetError
 from inscape.measures.base import measure
 from inscape.results import Curve
@@ -170,22 +169,61 @@ def topographic_similarity(factors: Factors) -> float:
         raise MemoryBudgetError(
             f"{n:,} rows make {n * (n - 1) // 2:,} pairs, {format_bytes(24 * n * (n - 1) / 2)}; sample at most 10,000 rows"
         )
-    apart = torch.pdist(factors.rows - factors.rows[0]).numpy()
-    differ = np.zeros_like(apart)
-    for name in factors.names:
-        if factors.continuous[name]:
-            column = factors.table[name].astype(float)
-            column = (column - column.min()) / (column.max() - column.min())
-            differ += torch.pdist(torch.from_numpy(column)[:, None], p=1).numpy()
-        else:
-            differ += (torch.pdist(torch.from_numpy(factors.codes[name]).double()[:, None], p=1) > 0.5).double().numpy()
-    # Distances that are equal but for rounding share a rank.
-    ranks = [rankdata(np.round(side / max(float(side.max()), 1e-300), 9)) for side in (apart, differ)]
+    ranks = [_ranks(side) for side in _pair_distances(factors)]
     first, second = (side - side.mean() for side in ranks)
     scale = math.sqrt(float(first @ first) * float(second @ second))
     if scale == 0:
-        raise DegenerateInputError(f"all {len(apart)} distances between rows, or between their factors, are equal; they have no ranks")
+        raise DegenerateInputError(
+            f"all {n * (n - 1) // 2} distances between rows, or between their factors, are equal; they have no ranks"
+        )
     return float(np.clip(first @ second / scale, -1, 1))
+
+
+def _pair_distances(factors: Factors) -> tuple[np.ndarray, np.ndarray]:
+    """Distances between rows and between their factors, for all pairs of rows."""
+    rows = factors.rows - factors.rows[0]
+    rows = rows / max(float(rows.abs().max()), 1e-300)  # squares of large values would overflow
+    X = (rows - rows.mean(0)).numpy()
+    squares = np.einsum("nd,nd->n", X, X)
+    seen: dict[bytes, int] = {}
+    kind = np.array([seen.setdefault(row.tobytes(), len(seen)) for row in X])  # rows that are equal have one number
+    continuous = [factors.table[name].astype(float) for name in factors.names if factors.continuous[name]]
+    scaled = [(column - column.min()) / (column.max() - column.min()) for column in continuous]
+    codes = [factors.codes[name] for name in factors.names if not factors.continuous[name]]
+    n = factors.n
+    apart, differ = np.zeros(n * (n - 1) // 2), np.zeros(n * (n - 1) // 2)
+    done = 0
+    for block in row_blocks(n, n):
+        first = block.start
+        between = squares[block, None] + squares[first:] - 2 * X[block] @ X[first:].T
+        # Products lose the digits of small distances: those are taken from differences, 0 where rows are equal.
+        i, j = np.nonzero(between < 1e-9 * (squares[block, None] + squares[first:]))
+        different = kind[first + i] != kind[first + j]
+        between[i, j] = 0
+        for part in row_blocks(int(different.sum()), X.shape[1]):
+            left, right = i[different][part], j[different][part]
+            between[left, right] = np.square(X[first + left] - X[first + right]).sum(1)
+        steps = np.zeros_like(between)
+        for column in codes:
+            steps += column[block, None] != column[first:]
+        for column in scaled:
+            steps += np.abs(column[block, None] - column[first:])
+        np.sqrt(between, out=between)
+        for row in range(len(between)):
+            after = slice(done, done + n - first - row - 1)
+            apart[after], differ[after] = between[row, row + 1 :], steps[row, row + 1 :]
+            done = after.stop
+    return apart, differ
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Mean ranks; values that are equal up to a billionth of the largest share one."""
+    keys = torch.from_numpy(np.rint(values * (1e9 / max(float(values.max()), 1e-300))).astype(np.int32))
+    ordered, order = torch.sort(keys)  # of whole numbers of 32 bits, which sort several times faster than fp64
+    _, place, counts = torch.unique_consecutive(ordered, return_inverse=True, return_counts=True)
+    ranks = torch.empty(len(values), dtype=torch.float64)
+    ranks[order] = (counts.cumsum(0) - (counts - 1).double() / 2)[place]
+    return ranks.numpy()
 
 
 def _entropy(codes: np.ndarray) -> float:

@@ -33,23 +33,25 @@ Around = Annotated[Neighbors, Need(metric="euclidean", center=True, k="k")]
     minimum=10,
     status="provisional",
 )
-def local_dimension(neighbors: Around, rows: Rows, *, k: int = 20) -> float:
+def local_dimension(neighbors: Around, rows: Rows, *, k: int = 20, centers: int = 1024) -> float:
     r"""The number of directions in which rows vary around a row, averaged over rows.
 
-    Around each distinct row [d] the k nearest rows are centered, and the participation ratio
-    $(\sum_i \lambda_i)^2 / \sum_i \lambda_i^2$ of the eigenvalues $\lambda$ of their covariance is the dimension there.
+    Around each center the k nearest rows [d] are centered, and the participation ratio
+    $(\sum_i \lambda_i)^2 / \sum_i \lambda_i^2$ of the eigenvalues $\lambda$ of their covariance is the dimension there. Up to `centers`
+    distinct rows, each is a center.
 
     Args:
         neighbors: Euclidean distances to the nearest rows.
         rows: the rows [n, d].
         k: rows of a neighborhood.
+        centers: most rows around which directions are counted: distinct rows at even quantiles of the distance to the k-th neighbor.
 
     Returns:
         Directions, from 1 to min(k - 1, d).
 
     Raises:
         TooFewStimuliError: fewer than 10 or k + 1 distinct rows.
-        DegenerateInputError: all rows are equal, or k is below 3.
+        DegenerateInputError: all rows are equal, k is below 3, or `centers` below 1.
 
     Warns:
         InscapeWarning: some rows repeat others.
@@ -59,7 +61,7 @@ def local_dimension(neighbors: Around, rows: Rows, *, k: int = 20) -> float:
         components of neighborhoods. The participation ratio in place of a threshold is a choice of this library.
 
     Cost:
-        n² d for the neighbors, shared by all measures of neighbors; then n k² d.
+        n² d for the neighbors, shared by all measures of neighbors; then centers k² d.
 
     Bias:
         Too low: a sample of k rows cannot show more than k - 1 directions, and shows about d k / (d + k) of d even ones. Noise adds
@@ -76,8 +78,9 @@ def local_dimension(neighbors: Around, rows: Rows, *, k: int = 20) -> float:
     graph, kept = _distinct(neighbors, rows, "local_dimension", k)
     wide = kept.to(compute_dtype(kept.dtype))
     ratios: list[Tensor] = []
-    for part in _split(torch.arange(graph.n, device=kept.device), k, kept.shape[1]):
-        near = wide[graph.ids[part, :k]].sub_(wide[part].unsqueeze(1))  # small numbers before any product, wherever the rows lie
+    for part in _split(_centers(graph, k, centers), k, kept.shape[1]):
+        near = wide.index_select(0, graph.ids[part, :k].reshape(-1)).view(len(part), k, -1)
+        near.sub_(wide[part].unsqueeze(1))  # small numbers before any product, wherever the rows lie
         products = (near @ near.mT).double()
         means = products.mean(1, keepdim=True)
         products = products - means - means.mT + means.mean(2, keepdim=True)  # of the centered neighborhood
@@ -159,50 +162,74 @@ def manifold_curvature(neighbors: Around, rows: Rows, *, k: int = 32, dimension:
     chosen = _centers(graph, k, centers)
     total, count = 0.0, 0
     for part in _split(chosen, k, kept.shape[1]):
-        bent, directions = _curvatures(kept[graph.ids[part, :k]].double() - kept[part].double().unsqueeze(1), m)
+        near = kept.index_select(0, graph.ids[part, :k].reshape(-1)).view(len(part), k, -1).double()
+        bent, directions = _curvatures(near.sub_(kept[part].double().unsqueeze(1)), m)
         total, count = total + bent, count + directions
     return total / count * _size(kept) if count else 0.0
 
 
 def _size(rows: Float[Tensor, "n d"]) -> float:
-    """Root mean square distance of the rows to their mean, in fp64."""
-    mean = rows.double().mean(0)
-    total = sum(float((rows[block].double() - mean).square().sum()) for block in row_blocks(*rows.shape))
-    return (total / rows.shape[0]) ** 0.5
+    """Root mean square distance of the rows to their mean: from a point near it in their own precision, then exactly to the mean."""
+    wide, n = rows.to(compute_dtype(rows.dtype)), rows.shape[0]
+    near = wide.mean(0)
+    total, drift = 0.0, torch.zeros_like(near, dtype=torch.float64)
+    for block in row_blocks(*rows.shape):
+        apart = wide[block] - near
+        total += float(torch.linalg.vector_norm(apart, dim=1).double().square().sum())
+        drift += apart.sum(0).double()
+    return max(0.0, total / n - float((drift / n).square().sum())) ** 0.5
 
 
 def _curvatures(near: Float[Tensor, "c k d"], m: int) -> tuple[float, int]:
     """The sum of absolute principal curvatures of c neighborhoods, given relative to their centers, and how many there are."""
-    size = near.square().sum((1, 2)).sqrt().clamp(min=torch.finfo(torch.float64).tiny)  # curvature of the neighborhood at size 1
-    near = near / size.view(-1, 1, 1)
-    values, vectors = torch.linalg.eigh(near @ near.mT)
+    products = near @ near.mT
+    size = products.diagonal(dim1=1, dim2=2).sum(1).sqrt().clamp(min=torch.finfo(torch.float64).tiny)
+    values, vectors = torch.linalg.eigh(products / size.square().view(-1, 1, 1))  # curvature of the neighborhood at size 1
     widths = values.clamp(min=0).sqrt().flip(1)
     coordinates = vectors.flip(2) * widths.unsqueeze(1)  # [c, k, k], widest direction first
     tangent, normal = coordinates[:, :, :m], coordinates[:, :, m:]
     real = widths[:, m:] > _FLAT * widths[:, :1]
-    first, second = torch.triu_indices(m, m)
-    half = torch.where(first == second, 0.5, 1.0)
-    unit = widths[:, :1].unsqueeze(2)
-    quadratic = tangent[:, :, first] * tangent[:, :, second] * half / unit  # of the order of the linear terms
-    terms = torch.cat([tangent, quadratic], 2)
-    found = _smallest_solution(terms, normal)  # [c, terms, normals]
-    entries = found[:, m:] / unit
-    hessians = entries.new_zeros(*entries.shape[::2], m, m)
-    hessians[:, :, first, second] = entries.mT
-    hessians[:, :, second, first] = entries.mT
+    hessians = _hessians(tangent, normal, widths[:, :1].unsqueeze(2))
     bent = torch.linalg.eigvalsh(hessians).abs().mean(2) * real / size.unsqueeze(1)
     per_center = real.sum(1)
     mean = torch.where(per_center > 0, bent.sum(1) / per_center.clamp(min=1), 0.0)
     return float(mean.sum()), len(mean)
 
 
-def _smallest_solution(terms: Float[Tensor, "c k q"], values: Float[Tensor, "c k v"]) -> Float[Tensor, "c q v"]:
-    """Least squares, and of all solutions the smallest one, through the smaller Gram matrix: k and q are small, c is not."""
-    wide = terms.shape[2] >= terms.shape[1]
-    weights, vectors = torch.linalg.eigh(terms @ terms.mT if wide else terms.mT @ terms)
+def _hessians(tangent: Float[Tensor, "c k m"], normal: Float[Tensor, "c k v"], unit: Float[Tensor, "c 1 1"]) -> Float[Tensor, "c v m m"]:
+    """Second derivatives of every normal coordinate by least squares, of all solutions the smallest one.
+
+    The terms of a neighbor are its tangent coordinates t and the products $t_i t_j / u$ for $i < j$ and $t_i^2 / 2 u$, with a unit u that
+    makes both of one order.
+    """
+    k, m = tangent.shape[1:]
+    if m * (m + 3) >= 2 * k:
+        # More terms than neighbors: what is solved needs only the terms' inner products, which follow from those of t.
+        dots, squares = tangent @ tangent.mT, tangent.square()
+        products = dots + (dots.square() / 2 - squares @ squares.mT / 4) / unit.square()
+        weights = _solved(products, normal)
+        hessians = (tangent.mT.unsqueeze(1) * weights.mT.unsqueeze(2)) @ tangent.unsqueeze(1) / unit.square().unsqueeze(3)
+        hessians.diagonal(dim1=2, dim2=3).div_(2)
+        return hessians
+    first, second = torch.triu_indices(m, m, device=tangent.device)
+    half = torch.where(first == second, 0.5, 1.0)
+    terms = torch.cat([tangent, tangent[:, :, first] * tangent[:, :, second] * half / unit], 2)
+    entries = _solved(terms.mT @ terms, terms.mT @ normal)[:, m:] / unit
+    hessians = entries.new_zeros(*entries.shape[::2], m, m)
+    hessians[:, :, first, second] = entries.mT
+    hessians[:, :, second, first] = entries.mT
+    return hessians
+
+
+def _solved(products: Float[Tensor, "c a a"], sides: Float[Tensor, "c a v"]) -> Float[Tensor, "c a v"]:
+    """The pseudoinverse of matrices of inner products times `sides`; eigenvalues below `_FLOOR` of the largest count as 0."""
+    least = _FLOOR * products.diagonal(dim1=1, dim2=2).sum(1)
+    # What stays positive definite without this share of its trace has no eigenvalue to leave out, and needs none of them.
+    if not bool(torch.linalg.cholesky_ex(products - torch.diag_embed(least.unsqueeze(1).expand(-1, products.shape[1]))).info.any()):
+        return torch.cholesky_solve(sides, torch.linalg.cholesky(products))
+    weights, vectors = torch.linalg.eigh(products)
     inverse = torch.where(weights > _FLOOR * weights[:, -1:], 1 / weights, 0.0)
-    solve = vectors * inverse.unsqueeze(1) @ vectors.mT
-    return terms.mT @ (solve @ values) if wide else solve @ (terms.mT @ values)
+    return vectors * inverse.unsqueeze(1) @ (vectors.mT @ sides)
 
 
 def _distinct(neighbors: Neighbors, rows: Rows, name: str, k: int) -> tuple[Neighbors, Tensor]:

@@ -71,13 +71,21 @@ def needs_double(pilot: Tensor, used: int | None = None) -> bool:
     rows = pilot[:PILOT_ROWS].to(total_device(pilot.device), torch.float64)
     rows = rows - rows.mean(0)
     m, d = rows.shape
-    with threads(1):  # at most 1,024 wide: more threads would wait for each other
-        eigenvalues = torch.linalg.eigvalsh(gram(rows.T if m < d else rows))
     last = min(used or d, m - 1, d)
     if last < 1:
         return False
-    largest, smallest = float(eigenvalues[-1]), float(eigenvalues[-last])
-    return smallest <= 100 * torch.finfo(torch.float32).eps * largest
+    products = gram(rows.T if m < d else rows)
+    share = 100 * torch.finfo(torch.float32).eps
+    with threads(1):  # at most 1,024 wide: more threads would wait for each other
+        if m > d:
+            # Of all eigenvalues the largest is no more than the Frobenius norm: what stays positive definite without this share of it
+            # has no smaller one, which costs a quarter of the eigenvalues.
+            rest = products.clone()
+            rest.diagonal().sub_(share * float(torch.linalg.matrix_norm(products)))
+            if int(torch.linalg.cholesky_ex(rest).info) == 0:
+                return False
+        eigenvalues = torch.linalg.eigvalsh(products)
+    return float(eigenvalues[-last]) <= share * float(eigenvalues[-1])
 
 
 def unit_rows(wide: Tensor, rows: Tensor, need: str) -> Tensor:

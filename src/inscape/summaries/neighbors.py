@@ -18,8 +18,10 @@ from inscape.summaries.near_pairs import BLOCK, near_pairs
 
 NEIGHBOR_METRICS = ("euclidean", "cosine")
 
-# Scores held at a time, and gathered candidate rows held at a time: both stay near the caches.
+# Scores held at a time: they stay near the caches.
 TILE_BYTES = 16 * 2**20
+# Gathered candidate rows held at a time: three passes over them stay in the second cache.
+CLOSE_BYTES = 2**20
 
 
 class Neighbors(Summary):
@@ -294,9 +296,9 @@ class _Points:
     def _lengths(self, block: Tensor, ids: Tensor) -> Tensor:
         """Distances of the block's rows to their candidates, from differences."""
         Z = self.exact
-        size = max(1, TILE_BYTES // (ids.shape[1] * Z.shape[1] * Z.element_size()))
+        size = max(1, CLOSE_BYTES // (ids.shape[1] * Z.shape[1] * Z.element_size()))
         parts: list[Tensor] = []
         for rows, others in zip(block.split(size), ids.split(size), strict=True):
-            near = Z[others.reshape(-1)].view(*others.shape, Z.shape[1])
+            near = Z.index_select(0, others.reshape(-1)).view(*others.shape, Z.shape[1])
             parts.append(torch.linalg.vector_norm(near.sub_(Z[rows].unsqueeze(1)), dim=2).double())
         return torch.cat(parts)

@@ -92,6 +92,9 @@ def test_local_dimension_from_every_neighborhood(rows: np.ndarray) -> None:
         values = np.linalg.eigvalsh(np.cov(near.T))
         ratios.append(values.sum() ** 2 / (values**2).sum())
     assert ix.measures.local_dimension(rows, k=12) == pytest.approx(np.mean(ratios), rel=1e-9)
+    far = np.argsort(np.sort(cdist(rows, rows), axis=1)[:, 12], kind="stable")  # few centers: even quantiles of the k-th distance
+    few = far[np.linspace(0, len(rows) - 1, 5).round().astype(int)]
+    assert ix.measures.local_dimension(rows, k=12, centers=5) == pytest.approx(np.mean(np.array(ratios)[few]), rel=1e-9)
 
 
 def sphere(n: int, radius: float, seed: int = 0) -> np.ndarray:

@@ -82,6 +82,12 @@ def test_rotated_dominant_direction_keeps_its_tail_in_narrow_input() -> None:
     truth = np.linalg.svd(X.double().numpy() - X.double().numpy().mean(0), compute_uv=False)
     assert needs_double(X) and not needs_double(X, used=1) and not needs_double(torch.randn(500, 8))
     assert needs_double(torch.randn(3, 8).double()) and not needs_double(torch.randn(1, 8))
+    # Up to the last digit of the limit the answer is that of the eigenvalues, 100 rounding errors of fp32 apart.
+    basis = torch.linalg.qr(torch.randn(200, 8, dtype=torch.float64)).Q
+    basis = torch.linalg.qr(basis - basis.mean(0)).Q
+    for share in (0.3, 0.9, 1.1, 3.0, 1e3):
+        widths = torch.tensor([share * 100 * torch.finfo(torch.float32).eps, *[1.0] * 7], dtype=torch.float64).sqrt()
+        assert needs_double((basis * widths).float()) == (share < 1)
     np.testing.assert_allclose(Moments.of(X).singular_values, truth, rtol=1e-5)
     assert abs(float(Moments.of(X, precise=False).singular_values[-1]) / truth[-1] - 1) > 1e-4
 
