@@ -76,7 +76,7 @@ def bases_of_moments(pair: CrossMoments, name: str) -> Bases:
             InscapeWarning,
             stacklevel=5,
         )
-    return Bases(pair.n, pair.x.d, pair.y.d, pair.overlap, pair.x.loading, pair.y.loading, pair=pair)
+    return Bases(pair.n, pair.x.units, pair.y.units, pair.overlap, pair.x.loading, pair.y.loading, pair=pair)
 
 
 def bases_of_rows(X: Tensor, Y: Tensor) -> Bases:

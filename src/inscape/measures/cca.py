@@ -8,7 +8,7 @@ from inscape.errors import DegenerateInputError
 from inscape.measures.base import measure
 from inscape.measures.bases import Bases, bases_of_moments, by_rows, check_ranks
 from inscape.summaries import CrossMoments, Moments
-from inscape.summaries.spectra import singular_vectors
+from inscape.summaries.spectra import left_singular_vectors, singular_vectors
 
 
 def _mean(bases: Bases) -> float:
@@ -125,7 +125,7 @@ def cca_r2(pair: CrossMoments) -> float:
 def _weighted(bases: Bases) -> float:
     """Canonical correlations weighted by how much of X their variates carry."""
     check_ranks(bases, "pwcca")
-    left, correlations, _ = singular_vectors(bases.overlap)
+    left, correlations = left_singular_vectors(bases.overlap)
     weights = (left.T @ bases.loading_x).abs().sum(1)
     return float(weights @ correlations.clamp(max=1) / weights.sum())
 
@@ -246,8 +246,8 @@ def _redundancy(bases: Bases) -> float:
             "more stimuli or fewer units, or ridge_r2, which is held out"
         )
     check_ranks(bases, "redundancy")
-    _, correlations, right = singular_vectors(bases.overlap)
-    carried = (right @ bases.loading_y).square().sum(1)
+    right, correlations = left_singular_vectors(bases.overlap.T)
+    carried = (right.T @ bases.loading_y).square().sum(1)
     return min(1.0, float(correlations.square() @ carried / _square(bases.loading_y)))
 
 

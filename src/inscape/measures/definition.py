@@ -18,6 +18,7 @@ from inscape.measures.facts import Facts, sections
 from inscape.results import Curve
 from inscape.stats.closed_form import KernelInvariants
 from inscape.summaries.base import Need, Summary
+from inscape.summaries.cross import CrossMoments
 from inscape.summaries.factors import factor_table
 from inscape.summaries.sequences import sequences_of
 
@@ -97,6 +98,11 @@ class Measure:
         """1 for a measure of one system, 2 for one of a pair."""
         classes = [cls for cls, _ in self._injected.values()]
         return 2 if any(cls.arity == 2 for cls in classes) or {"x", "y"} <= set(self._injected) else 1
+
+    @property
+    def turns(self) -> bool:
+        """Whether no rotation of either side of a pair changes the value, so that rows may be replaced by coordinates in their span."""
+        return self.arity == 2 and "rotation" in self.facts.invariant and not self.facts.one_space
 
     @property
     def labeled(self) -> bool:
@@ -326,8 +332,9 @@ class Measure:
                 inputs.append(labels)
             if cls.parameters == "beside":
                 inputs = [weights, rows[0].shape[1]]
+            build: Callable[..., Summary] = cls.in_spans if issubclass(cls, CrossMoments) and self.turns else cls.of
             try:
-                built[name] = cls.of(*inputs, **options)
+                built[name] = build(*inputs, **options)
             except InscapeError as error:
                 raise self._named(error) from error
         return built

@@ -12,8 +12,9 @@ from torch import Tensor
 from inscape.errors import InscapeError
 from inscape.measures.base import Measure
 from inscape.measures.pair_run import PairRun
-from inscape.summaries.cross_folds import CrossFolds, FoldRows, deal, in_span
+from inscape.summaries.cross_folds import CrossFolds, FoldRows, deal
 from inscape.summaries.folds import FoldMoments
+from inscape.summaries.rows import in_span
 from inscape.summaries.site import shared_needs
 
 

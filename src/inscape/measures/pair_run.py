@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,7 @@ from inscape.measures.uncertainty import noted
 from inscape.stats.permutation import reached
 from inscape.summaries.cross import CrossMoments
 from inscape.summaries.products import GramProducts
-from inscape.summaries.rows import SiteRows
+from inscape.summaries.rows import SiteRows, SpanRows
 
 Pair = tuple[int, int]
 
@@ -69,6 +70,12 @@ class PairRun:
         self.orders = orders
         self.budget = budget
         self.scores: Scores = {}
+
+    def in_spans(self) -> PairRun:
+        """The same run, with the same scores, over coordinates in their span where a site has more units than rows; only of held rows."""
+        turned = copy(self)
+        turned.sites = [SpanRows(site) if site.d > site.n and site.held else site for site in self.sites]
+        return turned
 
     def score(self, pair: Pair, measure: Measure) -> Scored:
         """The entry of a pair and measure."""

@@ -98,7 +98,7 @@ def _broken(run: PairRun, one: Measure, pair: CrossMoments, x: int, y: int, orde
     summaries = injected_pair(one, pair)
     if one.rows is None or not one.rows.when(**summaries):
         return float(one.evaluate(**summaries))
-    return float(one.settle(summaries, (run.sites[x].all(), run.sites[y].all()[order])))
+    return float(one.settle(summaries, (run.sites[x].whole.all(), run.sites[y].whole.all()[order])))
 
 
 def _centered(site: SiteRows) -> Tensor:

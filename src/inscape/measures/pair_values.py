@@ -81,8 +81,12 @@ def run_moments(run: PairRun, measures: Sequence[Measure]) -> None:
     if kernels and not run.count and 2 * sum(site.nbytes for site in run.sites) <= run.budget:
         run_scatters(run, measures)
         return
-    for pairs in _pair_blocks(run, [8 * site.d**2 for site in run.sites], cross=True):
-        _moment_block(run, pairs, measures)
+    wide = any(site.d > site.n for site in run.sites)
+    turned = [one for one in measures if wide and one.turns]
+    for part, some in ((run.in_spans() if turned else run, turned), (run, [one for one in measures if one not in turned])):
+        if some:
+            for pairs in _pair_blocks(part, [8 * site.d**2 for site in part.sites], cross=True):
+                _moment_block(part, pairs, some)
 
 
 def _moment_block(run: PairRun, pairs: Sequence[Pair], measures: Sequence[Measure]) -> None:
@@ -126,7 +130,7 @@ def _moment_block(run: PairRun, pairs: Sequence[Pair], measures: Sequence[Measur
 
 def _rows(run: PairRun, pair: Pair, kept: np.ndarray | None = None) -> tuple[Tensor, Tensor] | None:
     """The rows of both sites, for measures that may want to factor them; None where reading them would break the budget."""
-    X, Y = (run.sites[i] for i in pair)
+    X, Y = (run.sites[i].whole for i in pair)
     if not (X.held and Y.held) and 2 * (X.nbytes + Y.nbytes) > run.budget:
         return None
     return (X.all(), Y.all()) if kept is None else (X.take(kept), Y.take(kept))

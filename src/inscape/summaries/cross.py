@@ -15,6 +15,7 @@ from inscape.summaries.base import Summary
 from inscape.summaries.blocks import needs_double, shifted
 from inscape.summaries.moments import Moments
 from inscape.summaries.products import GramProducts
+from inscape.summaries.rows import in_span
 from inscape.summaries.spectra import nuclear_norm, singular_values
 from inscape.summaries.sums import checked_weights
 
@@ -109,6 +110,20 @@ class CrossMoments(Summary):
                 f"the rows {tuple(rows_x.shape)} and {tuple(rows_y.shape)}; give the moments of these rows"
             )
         pair._add(rows_x, rows_y, weights)
+        return pair
+
+    @classmethod
+    def in_spans(cls, X: Any, Y: Any, *, precise: bool | None = None) -> CrossMoments:
+        """The same for numbers that no rotation of X or of Y changes: rows with more units than rows become coordinates in their span.
+
+        Raises:
+            StoreMismatchError: X and Y have different numbers of rows.
+            DegenerateInputError: the rows are not [n, d] or hold NaN or infinity.
+        """
+        rows_x, rows_y = _paired(X, Y)
+        pair = cls.of(in_span(rows_x), in_span(rows_y), precise=precise)
+        pair.x.spanning(rows_x.shape[1])
+        pair.y.spanning(rows_y.shape[1])
         return pair
 
     @classmethod

@@ -16,6 +16,7 @@ from inscape.errors import DegenerateInputError, StoreMismatchError, TooFewStimu
 from inscape.summaries.base import Summary
 from inscape.summaries.blocks import gram, needs_double, pilot_shift, shifted
 from inscape.summaries.folds import FoldMoments
+from inscape.summaries.rows import in_span
 from inscape.summaries.spectra import eigenvectors
 
 
@@ -179,16 +180,6 @@ def deal(sources: Any, folds: int, *, seed: int = 0) -> np.ndarray:
     fold = np.empty(count, np.int64)
     fold[np.random.default_rng(seed).permutation(count)] = np.arange(count) % folds
     return fold[source]
-
-
-def in_span(rows: Tensor) -> Tensor:
-    """The rows themselves, or, where units outnumber them, their coordinates [n, n] about their mean in a basis of their span."""
-    n, d = rows.shape
-    if d <= n:
-        return rows
-    centered = rows.double() - rows.mean(0, dtype=torch.float64)
-    values, vectors = eigenvectors(gram(centered.T))
-    return vectors * values.clamp(min=0).sqrt()
 
 
 def _sums(Z: Tensor, T: Tensor) -> FoldSums:

@@ -40,6 +40,7 @@ class Moments(Summary):
         self._sums: PowerSums | None = None
         self._rows: Tensor | None = None  # resident rows, fewer than units, whose d×d side nobody has asked for
         self._count: int | None = 0  # rows seen; None when unknown after a subtraction
+        self._units: int | None = None
 
     @classmethod
     def of(cls, X: Any, shift: Tensor | None = None, *, weights: Any = None, precise: bool | None = None) -> Moments:
@@ -111,6 +112,16 @@ class Moments(Summary):
     def d(self) -> int:
         """Number of units."""
         return self.shift.shape[0]
+
+    @property
+    def units(self) -> int:
+        """Number of units of the rows as they were given: more than `d` where they were rotated into their span."""
+        return self.d if self._units is None else self._units
+
+    def spanning(self, units: int) -> Moments:
+        """Notes that the rows are coordinates of rows of `units` units."""
+        self._units = units
+        return self
 
     @property
     def shift(self) -> Tensor:
@@ -222,21 +233,31 @@ class Moments(Summary):
 
         Directions lost in the rounding of the largest eigenvalue (below max(n, d)·2.2e-16 of it) are left out.
         """
-        values, vectors = self.eigenbasis
-        keep = self._above_rounding(values)
-        return vectors[:, keep] / values[keep].sqrt()
+        values, vectors = self._span
+        return vectors / values.sqrt()
 
     @cached_property
     def eigenbasis(self) -> tuple[Tensor, Tensor]:
         """Eigenvalues of the scatter, ascending, as the solver gives them, [d], and its eigenvectors as columns [d, d]; kept. Cost d³."""
         return eigenvectors(self.scatter)
 
-    @property
+    @cached_property
     def loading(self) -> Tensor:
-        """Products [rank, d] of the orthonormal basis that `whitener` gives with the centered rows. Cost d²."""
-        values, vectors = self.eigenbasis
+        """Products [rank, d] of the orthonormal basis that `whitener` gives with the centered rows; kept. Cost d²."""
+        values, vectors = self._span
+        return (vectors * values.sqrt()).T
+
+    @property
+    def _span(self) -> tuple[Tensor, Tensor]:
+        """The eigenvalues of the scatter that are above rounding, ascending, [rank], and their eigenvectors [d, rank]."""
+        if self._rows is None or self._kernel is None:
+            values, vectors = self.eigenbasis
+            keep = self._above_rounding(values)
+            return values[keep], vectors[:, keep]
+        rows = shifted(self._rows, self.shift, torch.float64) - self._drift
+        values, left = eigenvectors(self._kernel)
         keep = self._above_rounding(values)
-        return (vectors[:, keep] * values[keep].sqrt()).T
+        return values[keep], rows.T @ (left[:, keep] / values[keep].sqrt())
 
     def _above_rounding(self, values: Tensor) -> Tensor:
         return values > max(self.n, self.d) * torch.finfo(torch.float64).eps * values[-1]
@@ -291,7 +312,7 @@ class Moments(Summary):
 
     def _with(self, sums: PowerSums, count: int | None) -> Moments:
         result = Moments(shift=self.shift, precise=self._precise)
-        result._sums, result._count = sums, count
+        result._sums, result._count, result._units = sums, count, self._units
         return result
 
     def _same_width(self, other: Moments) -> None:

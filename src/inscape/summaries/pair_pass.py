@@ -36,8 +36,7 @@ class PairPass:
         self.own: dict[int, Moments] = {}
         self._ready: dict[tuple[int, torch.dtype], tuple[Tensor, Tensor]] = {}
         if self.held:
-            # `update`, not `of`: rows fewer than the width must not fall back to their own n × n side.
-            self.own = {i: Moments(precise=precise).update(site.all()) for i, site in sites.items()}
+            self.own = {i: Moments.of(site.all(), precise=precise).spanning(site.whole.d) for i, site in sites.items()}
 
     def pairs(self, wanted: Iterable[Pair]) -> Iterator[tuple[Pair, CrossMoments]]:
         """The cross moments of these pairs, in their order."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from inscape.arrays import check_finite, compute_dtype
 from inscape.store import View
 from inscape.summaries.sequences import sequences_of
+from inscape.summaries.spectra import solver_threads
 
 
 class SiteRows:
@@ -30,6 +31,11 @@ class SiteRows:
         self.d = view.d
         self.dtype = torch.float64 if precise else compute_dtype(view.dtype)
         self._held: Tensor | None = None
+
+    @property
+    def whole(self) -> SiteRows:
+        """The rows as the store has them."""
+        return self
 
     @property
     def name(self) -> str:
@@ -90,3 +96,31 @@ class SiteRows:
         tensor = tensor.to(self.dtype)
         check_finite(tensor, self.name)
         return tensor
+
+
+class SpanRows(SiteRows):
+    """The rows of a site with more units than rows, in memory, as coordinates in their own span: for what no rotation of them changes.
+
+    Args:
+        whole: the rows as the store has them.
+    """
+
+    def __init__(self, whole: SiteRows) -> None:
+        super().__init__(whole.view, whole.rows)
+        self._whole = whole
+        self._held = in_span(whole.all())
+        self.d, self.dtype = self._held.shape[1], self._held.dtype
+
+    @property
+    def whole(self) -> SiteRows:
+        return self._whole
+
+
+def in_span(rows: Tensor) -> Tensor:
+    """The rows themselves, or, where units outnumber them, their coordinates [n, n] about their mean in a basis of their span; n² d."""
+    n, d = rows.shape
+    if d <= n:
+        return rows
+    centered = rows.double() - rows.mean(0, dtype=torch.float64)
+    with solver_threads(n):
+        return torch.linalg.qr(centered.T, mode="r").R.T.contiguous()

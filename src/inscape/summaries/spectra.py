@@ -12,6 +12,8 @@ from inscape.errors import DegenerateInputError
 
 # Below this size one thread solves faster than several.
 SMALL = 1024
+# Of the largest singular value: below it the square has lost half of its digits.
+LEAST = 1e-4
 
 
 def descending(matrix: Float[Tensor, "a a"], length: int) -> Float[Tensor, " length"]:
@@ -64,6 +66,21 @@ def singular_vectors(matrix: Float[Tensor, "*batch p q"], *, full: bool = False)
     with solver_threads(min(matrix.shape[-2:])):
         left, values, right = linalg.svd(matrix, full_matrices=full)
     return left, values, right
+
+
+def left_singular_vectors(matrix: Float[Tensor, "p q"]) -> tuple[Float[Tensor, "p r"], Float[Tensor, " r"]]:
+    """The first r = min(p, q) left singular vectors as columns, and the singular values, descending. Cost min(p, q)² max(p, q).
+
+    From the eigenvectors of the smaller of M Mᵀ and Mᵀ M, which take half of the time of a decomposition of M, unless a singular value
+    is below `LEAST` of the largest: its square would have lost the digits that tell its vector from its neighbors'.
+    """
+    wide = matrix.shape[0] <= matrix.shape[1]
+    values, vectors = eigenvectors(matrix @ matrix.T if wide else matrix.T @ matrix)
+    if len(values) == 0 or float(values[0]) <= LEAST**2 * float(values[-1]):
+        left, values, _ = singular_vectors(matrix)
+        return left, values
+    values, vectors = values.flip(0).sqrt(), vectors.flip(1)
+    return (vectors if wide else matrix @ vectors / values), values
 
 
 def solver_threads(size: int) -> AbstractContextManager[None]:
