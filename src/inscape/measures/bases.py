@@ -68,6 +68,7 @@ def bases_of_moments(pair: CrossMoments, name: str) -> Bases:
     """
     varying(pair.x)
     varying(pair.y)
+    overlap = pair.overlap  # first: its eigenbases hold the eigenvalues that are asked for next
     worst = max(float(kept[0] / kept[-1]) for kept in (_above_cut(moments) for moments in (pair.x, pair.y)))
     if worst > CONDITION:
         warnings.warn(
@@ -76,7 +77,7 @@ def bases_of_moments(pair: CrossMoments, name: str) -> Bases:
             InscapeWarning,
             stacklevel=5,
         )
-    return Bases(pair.n, pair.x.units, pair.y.units, pair.overlap, pair.x.loading, pair.y.loading, pair=pair)
+    return Bases(pair.n, pair.x.units, pair.y.units, overlap, pair.x.loading, pair.y.loading, pair=pair)
 
 
 def bases_of_rows(X: Tensor, Y: Tensor) -> Bases:

@@ -13,17 +13,6 @@ from inscape.summaries import CrossMoments, Moments
 from inscape.summaries.spectra import eigenvectors
 
 
-def _leading(pair: CrossMoments, shares: tuple[Tensor, Tensor], variance: float, name: str) -> float:
-    """Mean canonical correlation of the fewest components whose `shares`, in descending order, reach `variance` of their sum."""
-    _check_share(variance)
-    bases = bases_of_moments(pair, name)
-    counts = [_fewest(share, variance) for share in shares]
-    first, second = (min(count, rank) for count, rank in zip(counts, bases.overlap.shape, strict=True))
-    inside = Bases(bases.n, first, second, bases.overlap[-first:, -second:], bases.loading_x[-first:], bases.loading_y[-second:])
-    check_ranks(inside, name)
-    return float(inside.correlations.sum()) / inside.rank
-
-
 def _check_share(variance: float) -> None:
     if not 0 < variance <= 1:
         raise DegenerateInputError(f"variance={variance} is no share; give a number above 0, at most 1")
@@ -80,7 +69,13 @@ def svcca(pair: CrossMoments, *, variance: float = 0.99) -> float:
         >>> round(ix.measures.svcca(X, X * [1, 1, -3, 7] ), 6)
         1.0
     """
-    return _leading(pair, (pair.x.eigenvalues, pair.y.eigenvalues), variance, "svcca")
+    _check_share(variance)
+    bases = bases_of_moments(pair, "svcca")
+    counts = [_fewest(moments.eigenvalues, variance) for moments in (pair.x, pair.y)]
+    first, second = (min(count, rank) for count, rank in zip(counts, bases.overlap.shape, strict=True))
+    inside = Bases(bases.n, first, second, bases.overlap[-first:, -second:], bases.loading_x[-first:], bases.loading_y[-second:])
+    check_ranks(inside, "svcca")
+    return float(inside.correlations.sum()) / inside.rank
 
 
 @measure(

@@ -75,10 +75,11 @@ class CrossFolds(Summary):
     arity: ClassVar[int] = 2
     grouped: ClassVar[bool] = True  # `of` takes the source of each row
 
-    def __init__(self, x: FoldMoments, shift: Tensor, parts: dict[int, FoldSums]) -> None:
+    def __init__(self, x: FoldMoments, shift: Tensor, parts: dict[int, FoldSums], dtype: torch.dtype = torch.float64) -> None:
         self.x = x
         self.shift = shift
         self.parts = parts
+        self.dtype = dtype  # of products of matrices: that of the products of rows, which a pilot's spectrum has decided
 
     @classmethod
     def of(
@@ -125,7 +126,7 @@ class CrossFolds(Summary):
     def joined(cls, x: FoldMoments, X: FoldRows, Y: FoldRows) -> CrossFolds:
         """The same from rows that are cut and shifted already, those of X about the shift of their moments `x`."""
         dtype = torch.float64 if X.double or Y.double else torch.float32
-        return cls(x, Y.shift, {int(name): _sums(X.part(name, dtype), Y.part(name, dtype)) for name in x.folds})
+        return cls(x, Y.shift, {int(name): _sums(X.part(name, dtype), Y.part(name, dtype)) for name in x.folds}, dtype)
 
     @property
     def n(self) -> float:
@@ -136,7 +137,7 @@ class CrossFolds(Summary):
         """The moments of the rows outside `part`, which has some of the same rows in the same folds about the same shifts."""
         left = self.x.minus(part.x) if x is None else x
         parts = {name: sums.minus(part.parts[name]) if name in part.parts else sums for name, sums in self.parts.items()}
-        return CrossFolds(left, self.shift, {name: sums for name, sums in parts.items() if sums.n > 0})
+        return CrossFolds(left, self.shift, {name: sums for name, sums in parts.items() if sums.n > 0}, self.dtype)
 
     def errors(self, alphas: Sequence[float]) -> tuple[Float[Tensor, "folds alphas"], Float[Tensor, " folds"]]:
         r"""Held-out squared errors of ridge regression for every fold and penalty, and the squares around the training mean.
@@ -156,11 +157,12 @@ class CrossFolds(Summary):
             basis = self.x.basis(name)
             center = train.first / train.n
             # Cross scatters about the training means, of the training rows and of the held-out ones, in the training basis.
-            fitted = basis.vectors.T @ torch.addr(train.cross, basis.mean, center, alpha=-train.n)
+            vectors = basis.vectors.T.to(self.dtype)
+            fitted = vectors @ torch.addr(train.cross, basis.mean, center, alpha=-train.n).to(self.dtype)
             moved = torch.addr(held.cross, basis.mean, held.first, alpha=-1)
-            target = basis.vectors.T @ moved.addr_(basis.held_first - held.n * basis.mean, center, alpha=-1)
+            target = vectors @ moved.addr_(basis.held_first - held.n * basis.mean, center, alpha=-1).to(self.dtype)
             around = held.square - 2 * float(center @ held.first) + held.n * float(center @ center)
-            overlap, products = target.mul_(fitted).sum(1), gram(fitted.T).mul_(basis.held)
+            overlap, products = target.mul_(fitted).sum(1, dtype=torch.float64), gram(fitted.T).double().mul_(basis.held)
             weights = torch.stack([1 / (basis.values + alpha * basis.scale) if alpha > 0 else basis.inverse for alpha in alphas])
             errors.append(around - 2 * weights @ overlap + ((weights @ products) * weights).sum(1))
             squares.append(around)

@@ -13,7 +13,7 @@ from inscape.arrays import as_rows, row_blocks
 from inscape.errors import DegenerateInputError, StoreMismatchError
 from inscape.summaries.base import Summary
 from inscape.summaries.blocks import gram, needs_double, pilot_shift, shifted
-from inscape.summaries.spectra import descending, eigenvectors, inverse_square_root
+from inscape.summaries.spectra import descending, eigenvectors, inverse_square_root, without_rounding
 from inscape.summaries.sums import PowerSums, accumulate, added, checked_weights, sums_of
 
 
@@ -191,7 +191,10 @@ class Moments(Summary):
     def eigenvalues(self) -> Tensor:
         """Eigenvalues of the covariance (scatter / n), descending, at least 0, [d]; those beyond rank n − 1 are exactly 0."""
         kernel = self._kernel
-        values = descending(self.scatter if kernel is None else kernel, self.d)
+        if "eigenbasis" in vars(self):
+            values = without_rounding(self.eigenbasis[0], self.d)
+        else:
+            values = descending(self.scatter if kernel is None else kernel, self.d)
         if self._count is not None:
             values[max(0, self._count - 1) :] = 0
         return values / self.n

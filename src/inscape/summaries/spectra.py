@@ -9,6 +9,7 @@ from torch import Tensor, finfo, linalg
 
 from inscape.arrays import threads
 from inscape.errors import DegenerateInputError
+from inscape.summaries.blocks import gram
 
 # Below this size one thread solves faster than several.
 SMALL = 1024
@@ -22,7 +23,13 @@ def descending(matrix: Float[Tensor, "a a"], length: int) -> Float[Tensor, " len
     Values within the solver's own rounding (8 × 2.2e-16 of the largest) are 0: they say nothing about the matrix.
     """
     with solver_threads(matrix.shape[0]):
-        values = linalg.eigvalsh(matrix).flip(0)
+        values = linalg.eigvalsh(matrix)
+    return without_rounding(values, length)
+
+
+def without_rounding(ascending: Float[Tensor, " a"], length: int) -> Float[Tensor, " length"]:
+    """Eigenvalues as a solver gives them, turned to descend, those within its rounding 0, cut or padded with zeros to `length`."""
+    values = ascending.flip(0)
     values = values * (values > 8 * finfo(values.dtype).eps * values[0])
     result = values.new_zeros(length)
     kept = min(length, values.shape[0])
@@ -75,7 +82,7 @@ def left_singular_vectors(matrix: Float[Tensor, "p q"]) -> tuple[Float[Tensor, "
     is below `LEAST` of the largest: its square would have lost the digits that tell its vector from its neighbors'.
     """
     wide = matrix.shape[0] <= matrix.shape[1]
-    values, vectors = eigenvectors(matrix @ matrix.T if wide else matrix.T @ matrix)
+    values, vectors = eigenvectors(gram(matrix.T if wide else matrix))
     if len(values) == 0 or float(values[0]) <= LEAST**2 * float(values[-1]):
         left, values, _ = singular_vectors(matrix)
         return left, values
