@@ -23,7 +23,7 @@ HEADLINES = (
     ("layer_maps", "one_call"),
     ("layer_map_loops", "shapes"),
     ("layer_map_loops", "similarities"),
-    ("layer_map_loops", "ridge_fp64"),
+    ("layer_map_loops", "ridge"),
     ("neighbor_graph", "graph"),
     ("permutation_null", "closed"),
     ("rsa_inference", "times_rsatoolbox"),

@@ -193,8 +193,8 @@ def layer_map_loops(tiny: bool) -> Generator[Setup]:
         "layers": count,
         "rows": n,
         "units": d,
-        "loops": "written out: netrep and the collections of measures are not on the package index; scikit-learn is the library itself, which "
-        "solves in fp32 where inscape solves in fp64",
+        "loops": "written out: netrep and the collections of measures are not on the package index; scikit-learn is the library itself "
+        "and solves in fp32 where inscape solves in fp64",
     }
     yield Setup(subjects, figures, notes=notes)
     torch.set_num_threads(threads)

@@ -17,7 +17,6 @@ from inscape.summaries.base import Summary
 from inscape.summaries.blocks import gram, needs_double, pilot_shift, shifted
 from inscape.summaries.folds import FoldMoments
 from inscape.summaries.rows import in_span
-from inscape.summaries.spectra import eigenvectors
 
 
 @dataclass(frozen=True)

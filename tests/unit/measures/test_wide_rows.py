@@ -16,9 +16,7 @@ from inscape.summaries.rows import in_span
 from inscape.summaries.spectra import left_singular_vectors
 
 TURNS = sorted(
-    one.name
-    for one in registry.all_measures()
-    if one.turns and any(issubclass(cls, CrossMoments) for cls, _ in one.needs.values())
+    one.name for one in registry.all_measures() if one.turns and any(issubclass(cls, CrossMoments) for cls, _ in one.needs.values())
 )
 
 
