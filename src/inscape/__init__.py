@@ -28,12 +28,15 @@ _HOMES = {
     "edit": "inscape.edits",
     "decompose": "inscape.dictionaries",
     "report": "inscape.reporting",
+    "Monitor": "inscape.training",
+    "trajectory": "inscape.training",
 }
 _ROOMS = ("measures", "edits", "dictionaries", "summaries", "stats", "zoo", "errors")
 
 # Spelled out, so that editors and type checkers can read it; a test holds it equal to the two tables above.
 __all__ = [
     "Model",
+    "Monitor",
     "Result",
     "Stimuli",
     "Store",
@@ -56,6 +59,7 @@ __all__ = [
     "report",
     "stats",
     "summaries",
+    "trajectory",
     "zoo",
 ]
 
@@ -71,6 +75,7 @@ if TYPE_CHECKING:
     from inscape.results import Result
     from inscape.rsa import rdm
     from inscape.store import Store, View, open
+    from inscape.training import Monitor, trajectory
 
 
 def __getattr__(name: str) -> object:

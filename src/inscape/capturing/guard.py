@@ -87,15 +87,15 @@ class Unsound:
     """Tells of rows that hold NaN or infinity: once for each site by a warning, and in the notes of each shard."""
 
     def __init__(self) -> None:
-        self._told: set[str] = set()
+        self.told: set[str] = set()
 
     def look(self, site: str, rows: Tensor, owners: pa.Table, stimuli: Stimuli) -> int:
         """How many of a site's rows are not finite; `owners` is their index."""
         if _finite(rows):
             return 0
         bad = (~torch.isfinite(rows).all(1)).nonzero().flatten()
-        if site not in self._told:
-            self._told.add(site)
+        if site not in self.told:
+            self.told.add(site)
             first = stimuli.table["stimulus"][owners["stimulus"][int(bad[0])].as_py()].as_py()
             narrow = rows.dtype in (torch.float16, torch.bfloat16)
             advice = f"; the model computes in {_name(rows.dtype)}, so load it with dtype='float32' or 'bfloat16'" if narrow else ""

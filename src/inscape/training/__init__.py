@@ -1,7 +1,10 @@
-"""What happens to representations while a network learns."""
+"""What happens to representations while a network learns: measured as it goes on, or afterwards from checkpoints."""
 
 from __future__ import annotations
 
+from inscape.training.alarm import Alarm
+from inscape.training.detection import ChangeDetector, alarm_threshold
+from inscape.training.monitor import Monitor, read_log
 from inscape.training.trajectory import trajectory
 
-__all__ = ["trajectory"]
+__all__ = ["Alarm", "ChangeDetector", "Monitor", "alarm_threshold", "read_log", "trajectory"]
