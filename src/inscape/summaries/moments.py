@@ -16,6 +16,9 @@ from inscape.summaries.blocks import gram, needs_double, pilot_shift, shifted
 from inscape.summaries.spectra import descending, eigenvectors, inverse_square_root, without_rounding
 from inscape.summaries.sums import PowerSums, accumulate, added, checked_weights, sums_of
 
+# Bytes of a block of shifted rows: beyond these, fresh memory from the system costs as much as the products.
+FRESH_BYTES = 8 * 2**20
+
 
 class Moments(Summary):
     """Count, mean, scatter and radial moments of rows, from which spectra, ranks, whitening and PCA follow.
@@ -73,7 +76,9 @@ class Moments(Summary):
         self._forget()
         dtype = torch.float64 if self._precise else torch.float32
         parts: PowerSums | None = None
-        for block in row_blocks(rows.shape[0], rows.shape[1], dtype.itemsize):
+        # Blocks of fewer than 2,048 rows would add to the d×d total too often.
+        step = max(2048, FRESH_BYTES // (rows.shape[1] * dtype.itemsize))
+        for block in (part for whole in row_blocks(rows.shape[0], rows.shape[1], dtype.itemsize) for part in _cut(whole, step)):
             Z = shifted(rows[block], self.shift, dtype)
             part = sums_of(Z, None if row_weights is None else row_weights[block], self.shift.device, matrix=True)
             parts = part if parts is None else accumulate(parts, part)
@@ -321,6 +326,10 @@ class Moments(Summary):
     def _same_width(self, other: Moments) -> None:
         if self.d != other.d:
             raise StoreMismatchError(f"moments of {self.d} and of {other.d} units cannot be combined; they must come from one site")
+
+
+def _cut(block: slice, step: int) -> list[slice]:
+    return [slice(start, min(block.stop, start + step)) for start in range(block.start, block.stop, step)]
 
 
 def _plus(a: int | None, b: int | None) -> int | None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from inscape.arrays import as_rows, as_tensor, compute_dtype, row_blocks
 from inscape.errors import DegenerateInputError, TooFewStimuliError, nearest
 from inscape.summaries.base import Summary
-from inscape.summaries.blocks import unit_rows
+from inscape.summaries.blocks import column_sums, unit_rows
 from inscape.summaries.near_pairs import BLOCK, near_pairs
 
 NEIGHBOR_METRICS = ("euclidean", "cosine")
@@ -214,8 +214,7 @@ class _Points:
     def ready(self) -> Tensor:
         dtype = compute_dtype(self.rows.dtype)
         if self.metric == "euclidean":
-            blocks = row_blocks(*self.rows.shape)
-            center = torch.stack([self.rows[block].sum(0, dtype=torch.float64) for block in blocks]).sum(0) / len(self.rows)
+            center = column_sums(self.rows) / len(self.rows)
             return self.rows.to(dtype) - center.to(dtype)
         wide = self.rows.double()
         return unit_rows(wide - wide.mean(0) if self.center else wide, self.rows, "cosine neighbors need rows that are not zero").to(dtype)
