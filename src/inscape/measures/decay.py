@@ -98,7 +98,7 @@ def spectrum_decay(moments: Moments, *, first: int = 11, last: int = 500) -> Cur
 
     Source:
         Stringer, Pachitariu, Steinmetz, Carandini & Harris, "High-dimensional geometry of population responses in visual cortex",
-        Nature 2019: ranks 11 to 500; weights 1 / i as in the code published with it, which was not checked again here. The paper
+        Nature 2019: ranks 11 to 500, weights 1 / i as in the code published with it (its Python notebook starts at rank 12). The paper
         cross-validates the spectrum over repeats; this is the plain one.
 
     Cost:

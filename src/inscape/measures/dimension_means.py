@@ -208,9 +208,9 @@ def regression_dimension(x: Nearest, y: Nearest) -> float:
         InscapeWarning: some rows repeat others.
 
     Source:
-        "Geometric properties of neural multivariate regression", 2025: compares the dimension of last-layer features with that of the
-        targets; read in its abstract only. That both are estimated by TwoNN, and the ratio in place of a pair of numbers, are choices
-        of this library.
+        Andriopoulos, Dong, Adhikari & Ross, "Geometric properties of neural multivariate regression", 2025: compares the dimension of
+        last-layer features with that of the targets, both by the two nearest neighbors (a summary of the paper says so; its text could
+        not be read). The maximum-likelihood form, and the ratio in place of a pair of numbers, are choices of this library.
 
     Cost:
         n² d for the neighbors of each side, shared by all measures of neighbors; then n.

@@ -43,7 +43,7 @@ def neco(x: Rows, y: Rows, *, share: float = 0.9) -> float:
 
     Source:
         Ben Ammar, Belkhir, Popescu, Manzanera & Franchi, "NECO: neural collapse based out-of-distribution detection", ICLR 2024
-        (the equation, 6, cited from memory), without the factor of the largest logit. The choice of the space by `share` is this library's.
+        (equation 6), without the factor of the largest logit. The choice of the space by `share` is this library's.
 
     Cost:
         n d² and d³ for the components, (n + m) d².

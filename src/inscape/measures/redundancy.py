@@ -99,8 +99,9 @@ def lidar(classes: Annotated[ClassMoments, Need(scatter=True)], *, delta: float 
 
     Source:
         Thilak, Huang, Saremi, Dinh, Goh, Nakkiran, Susskind & Littwin, "LiDAR: sensing linear probing performance in joint embedding SSL
-        architectures", ICLR 2024, equations 3 to 5; from memory, the constants (1,000 objects, 50 views, delta 1e-4) were not checked
-        again. Objects weigh by their number of rows.
+        architectures", ICLR 2024, equations 3 to 5. The formula and delta 1e-4 agree with an independent implementation, in the package
+        stable-pretraining, which divides the covariances by n - 1; the text of the paper could not be read for its constants. Objects
+        weigh by their number of rows.
 
     Cost:
         n d² for the scatter within classes, then d³.
