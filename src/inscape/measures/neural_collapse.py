@@ -353,7 +353,8 @@ def gnc2(classes: ClassMoments) -> float:
     Source:
         Wu & Papyan, "Linguistic collapse: neural collapse in (large) language models", NeurIPS 2024: GNC2, after Liu, Yu, Weller &
         Schölkopf, "Generalizing and decoupling neural collapse via hyperspherical uniformity gap", ICLR 2023. The kernel on centered
-        class means of length 1 is `log_kernel` of the package neural_collapse, by the authors of the former.
+        class means of length 1 is `log_kernel` of the package neural_collapse, by the authors of the former; the coefficient of variation
+        is that of the package nc-toolbox.
 
     Cost:
         n d, then C² d / 2 in tiles of 2,048 classes.
