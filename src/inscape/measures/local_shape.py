@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from inscape.arrays import compute_dtype, row_blocks
+from inscape.arrays import compute_dtype, row_blocks, threads
 from inscape.errors import DegenerateInputError, InscapeWarning
 from inscape.measures.base import measure
 from inscape.measures.dimension import distinct
@@ -81,7 +81,8 @@ def local_dimension(neighbors: Around, rows: Rows, *, k: int = 20, centers: int 
     for part in _split(_centers(graph, k, centers), k, kept.shape[1]):
         near = wide.index_select(0, graph.ids[part, :k].reshape(-1)).view(len(part), k, -1)
         near.sub_(wide[part].unsqueeze(1))  # small numbers before any product, wherever the rows lie
-        products = (near @ near.mT).double()
+        with threads(1):  # many small products: more threads would wait for each other
+            products = (near @ near.mT).double()
         means = products.mean(1, keepdim=True)
         products = products - means - means.mT + means.mean(2, keepdim=True)  # of the centered neighborhood
         trace = products.diagonal(dim1=1, dim2=2).sum(1)
@@ -163,7 +164,8 @@ def manifold_curvature(neighbors: Around, rows: Rows, *, k: int = 32, dimension:
     total, count = 0.0, 0
     for part in _split(chosen, k, kept.shape[1]):
         near = kept.index_select(0, graph.ids[part, :k].reshape(-1)).view(len(part), k, -1).double()
-        bent, directions = _curvatures(near.sub_(kept[part].double().unsqueeze(1)), m)
+        with threads(1):  # many small solves: more threads would wait for each other
+            bent, directions = _curvatures(near.sub_(kept[part].double().unsqueeze(1)), m)
         total, count = total + bent, count + directions
     return total / count * _size(kept) if count else 0.0
 
