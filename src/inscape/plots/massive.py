@@ -62,8 +62,13 @@ def _panel(ax: Axes, rows: list[dict[str, Any]], sites: list[str], look: Theme, 
     if massive.any():
         ax.scatter(units[massive], heights[massive], s=area[massive] + 60, facecolors="none", edgecolors=look.ink, linewidths=0.9)
     common = [int(unit) for unit in np.unique(units) if len(np.unique(heights[units == unit])) >= max(2, len(sites) // 3)]
-    for unit in sorted(common, key=lambda u: -float(ratios[units == u].max()))[:4]:
+    width = max(int(row["d"] or 0) for row in rows) or int(units.max()) + 1
+    named: list[tuple[int, int]] = []
+    for unit in sorted(common, key=lambda u: -float(ratios[units == u].max())):
         at = int(heights[units == unit].max())
+        if len(named) == 4 or any(height == at and abs(other - unit) < 0.13 * width for other, height in named):
+            continue  # its name would lie on that of a unit that stands out more
+        named.append((unit, at))
         ax.annotate(f"unit {unit}", (unit, at), (0, 7), textcoords="offset points", color=look.ink, fontsize=8.5, ha="center")
     for height, site in enumerate(sites):
         own = [row["value"] for row in rows if row["site"] == site]
@@ -78,7 +83,6 @@ def _panel(ax: Axes, rows: list[dict[str, Any]], sites: list[str], look: Theme, 
     ax.set_ylim(-0.6, len(sites) - 0.3)
     ax.set_ylabel(axis)
     ax.set_xlabel("unit")
-    width = max(int(row["d"] or 0) for row in rows) or int(units.max()) + 1
     ax.set_xlim(-0.03 * width - 0.5, 1.03 * width - 0.5)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if first.any() and not first.all():
