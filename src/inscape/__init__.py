@@ -25,6 +25,8 @@ _HOMES = {
     "rdm": "inscape.rsa",
     "Result": "inscape.results",
     "align": "inscape.maps",
+    "merge_features": "inscape.maps",
+    "swap": "inscape.swaps",
     "edit": "inscape.edits",
     "decompose": "inscape.dictionaries",
     "report": "inscape.reporting",
@@ -53,12 +55,14 @@ __all__ = [
     "load",
     "measure",
     "measures",
+    "merge_features",
     "open",
     "plan",
     "rdm",
     "report",
     "stats",
     "summaries",
+    "swap",
     "trajectory",
     "zoo",
 ]
@@ -68,13 +72,14 @@ if TYPE_CHECKING:
     from inscape.capturing import Stimuli, capture
     from inscape.dictionaries import decompose
     from inscape.edits import edit
-    from inscape.maps import align
+    from inscape.maps import align, merge_features
     from inscape.measures import compare, measure, plan
     from inscape.models import Model, load
     from inscape.reporting import report
     from inscape.results import Result
     from inscape.rsa import rdm
     from inscape.store import Store, View, open
+    from inscape.swaps import swap
     from inscape.training import Monitor, trajectory
 
 

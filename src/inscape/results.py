@@ -56,6 +56,8 @@ PLOTS: dict[str, str] = {
     "curve": "inscape.plots.places:curve_figure",
     "rsa": "inscape.plots.models:model_bars",
     "map": "inscape.plots.mapped:map_scores",
+    "merge": "inscape.plots.merging:merge_curves",
+    "swap": "inscape.plots.swaps:swap_routes",
 }
 CARD = "inscape.reporting.card:result_card"
 

@@ -16,7 +16,7 @@ from inscape.errors import InscapeError, StoreIncompleteError, UnknownMeasureErr
 
 OK, FAILED, USAGE, INCOMPLETE = 0, 1, 2, 3
 
-_EPILOGUE = "Exit codes: 0 done, 1 failed or refused, 2 misspelled, 3 incomplete (the same command resumes), 4 health out of range."
+_EPILOGUE = "Exit codes: 0 done, 1 failed or refused, 2 misspelled, 3 incomplete (the same command resumes), 4 out of range or refused."
 _COMMANDS = {
     "demo": "Train tiny models, or take yours, and write a first report.",
     "sites": "List what can be read in a model.",
@@ -24,6 +24,7 @@ _COMMANDS = {
     "plan": "Tell what a measurement will cost, without running it.",
     "measure": "Measure every site of a store.",
     "compare": "Compare the sites of two stores.",
+    "swap": "Tell whether a new encoder may take an old one's place.",
     "health": "Tell whether a model's layers look like those of models that work.",
     "measures": "List the measures, or explain one.",
     "report": "Write one page from saved results.",

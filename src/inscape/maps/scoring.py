@@ -33,8 +33,8 @@ def score(fitted: Map, A: Any, B: Any, *, groups: Any, interval: str | int | Non
         raise DegenerateInputError(f"all {len(real)} rows of b lie at the mean that the map was fitted with; there is nothing to predict")
     ones = np.ones(len(error))
     rows = [
-        _row("map_r2", (error, spread), lambda e, s: 1 - e / s, sources, interval, level, seed, (-np.inf, 1.0)),
-        _row("map_cosine", (cosine, ones), lambda c, n: c / n, sources, interval, level, seed, (-1.0, 1.0)),
+        ratio_row("map_r2", (error, spread), lambda e, s: 1 - e / s, sources, interval, level, seed, (-np.inf, 1.0)),
+        ratio_row("map_cosine", (cosine, ones), lambda c, n: c / n, sources, interval, level, seed, (-1.0, 1.0)),
     ]
     return _result(fitted, rows, len(error), {"held_out": A is None})
 
@@ -53,7 +53,7 @@ def retrieval(
     found: list[dict[str, Any]] = []
     for k in chosen:
         right = hits(closer, equal, k).numpy()
-        row = _row("retrieval", (right, np.ones(n)), lambda r, m: r / m, sources, interval, level, seed, (0.0, 1.0))
+        row = ratio_row("retrieval", (right, np.ones(n)), lambda r, m: r / m, sources, interval, level, seed, (0.0, 1.0))
         found.append(row | {"axis": "k", "at": int(k), "null_mean": min(1.0, k / n)})
     return _result(fitted, found, n, {"held_out": A is None, "csls": csls, "ranked_by": "csls" if csls else "cosine"})
 
@@ -75,7 +75,7 @@ def _rows(fitted: Map, A: Any, B: Any, groups: Any) -> tuple[Tensor, Tensor, np.
     return a.torch(), b.torch(), labels_of(a, groups)
 
 
-def _row(
+def ratio_row(
     name: str,
     sums: tuple[np.ndarray, np.ndarray],
     of: Callable[[float, float], float],

@@ -9,11 +9,13 @@ from inscape.plots.mapped import map_scores
 from inscape.plots.maps import map2d
 from inscape.plots.massive import massive_map
 from inscape.plots.matches import match_histograms, match_paths
+from inscape.plots.merging import merge_curves
 from inscape.plots.models import model_bars
 from inscape.plots.persistence import persistence_diagrams
 from inscape.plots.places import curve_figure
 from inscape.plots.rdms import rdm_heatmaps
 from inscape.plots.spectra import spectra
+from inscape.plots.swaps import swap_routes
 from inscape.plots.systems import system_map
 from inscape.plots.trajectories import trajectories
 from inscape.plots.unit_maps import fracture_maps, unit_maps
@@ -29,12 +31,14 @@ __all__ = [
     "massive_map",
     "match_histograms",
     "match_paths",
+    "merge_curves",
     "model_bars",
     "persistence_diagrams",
     "rdm_heatmaps",
     "scale_curves",
     "site_heatmaps",
     "spectra",
+    "swap_routes",
     "system_map",
     "trajectories",
     "unit_maps",
