@@ -48,6 +48,7 @@ COLUMNS: dict[str, str] = {
 # what a result looks like on paper, by its kind. Names, not imports: a result must not drag matplotlib in.
 PLOTS: dict[str, str] = {
     "measure": "inscape.plots.profiles:profile",
+    "features": "inscape.plots.features:feature_map",
     "compare": "inscape.plots.heatmaps:site_heatmaps",
     "match": "inscape.plots.matches:match_paths",
     "units": "inscape.plots.matches:match_histograms",

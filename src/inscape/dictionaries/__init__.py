@@ -10,6 +10,8 @@ from inscape.dictionaries.behavior import loss_recovered
 from inscape.dictionaries.codes import Codes
 from inscape.dictionaries.fitted import Dictionary
 from inscape.dictionaries.probing import sparse_probing
+from inscape.dictionaries.reading.features import Example, Feature, Features
+from inscape.dictionaries.reading.interpretability import Passage, interpretability
 from inscape.dictionaries.sharing import site_shares
 from inscape.dictionaries.truth import recovery, stability
 from inscape.dictionaries.verbs import decompose
@@ -18,10 +20,15 @@ __all__ = [
     "Codes",
     "Dictionary",
     "DictionaryKind",
+    "Example",
+    "Feature",
+    "Features",
+    "Passage",
     "Recipe",
     "decompose",
     "dictionary_kind",
     "from_description",
+    "interpretability",
     "loss_recovered",
     "recovery",
     "registered",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -19,6 +19,9 @@ from inscape.errors import DictionaryError
 from inscape.results import Result
 from inscape.store import Store, View, view_of
 from inscape.store.view import single
+
+if TYPE_CHECKING:
+    from inscape.dictionaries.reading.features import Feature, Features
 
 
 class Dictionary:
@@ -46,6 +49,7 @@ class Dictionary:
             for name, value in tensors.items()
         }
         self.info: dict[str, Any] = dict(info or {})
+        self._features: Features | None = None
         recipe.check(self.tensors)
 
     @property
@@ -137,6 +141,45 @@ class Dictionary:
 
         return score(self, X, target=target, groups=groups, interval=interval, level=level, seed=seed)
 
+    def features(
+        self,
+        X: Any,
+        stimuli: Any = None,
+        *,
+        model: Any = None,
+        labels: Sequence[str] | None = None,
+        context: tuple[int, int] = (14, 6),
+        examples: int = 12,
+        seed: int = 0,
+    ) -> Features:
+        """What each feature is active on: examples, words, neighbors, company, labels, logits, and a short description.
+
+        Rows are encoded twice, block by block; memory grows with features and examples, not with rows times features. Afterwards
+        `dictionary[i]` shows what was found.
+
+        Args:
+            X: view or store with one site (several for a crosscoder), best with one row per token (`tokens="all"`); or an array.
+            stimuli: one text per stimulus, or a table with a column `text`, where the store has none; used if rows are whole stimuli.
+            model: a language model whose unembedding gives direct logit weights; or a pair of a matrix [v, d] and v words.
+            labels: columns of rows or stimuli to correlate with; default those with up to 24 different values, and numbers.
+            context: tokens shown before and after an active one.
+            examples: how many of each kind: largest, from quantiles, random, silent.
+            seed: of what is drawn; the order of rows does not matter.
+
+        Raises:
+            DegenerateInputError: X has no rows, or holds NaN or infinity.
+            DictionaryError: X has another number of units, or the model has no unembedding of this width.
+
+        Example:
+            >>> found = dictionary.features(X)
+            >>> found.column("density").shape == (dictionary.m,)
+            True
+        """
+        from inscape.dictionaries.reading.asking import ask
+
+        self._features = ask(self, X, stimuli, model=model, labels=labels, context=context, examples=examples, seed=seed)
+        return self._features
+
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Writes `dictionary.json` and `dictionary.safetensors` into a folder."""
         from inscape.dictionaries.saving import save
@@ -174,6 +217,18 @@ class Dictionary:
 
     def __len__(self) -> int:
         return self.m
+
+    def __getitem__(self, index: int) -> Feature:
+        """What is known of a feature: what `features(...)` found, or before that what its direction alone tells.
+
+        Raises:
+            IndexError: there is no such feature.
+        """
+        from inscape.dictionaries.reading.direction import known
+
+        if not -self.m <= index < self.m:
+            raise IndexError(f"there are {self.m} features (0 to {self.m - 1}); there is no feature {index}")
+        return known(self, index % self.m) if self._features is None else self._features[index % self.m]
 
     def __repr__(self) -> str:
         where = f" of {self.info.get('system', '')}/{self.site}" if self.site else ""

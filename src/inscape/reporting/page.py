@@ -8,6 +8,7 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 
+from inscape.dictionaries.reading.features import Features
 from inscape.errors import ResultError
 from inscape.reporting import provenance
 from inscape.reporting.glossary import glossary
@@ -25,7 +26,8 @@ def report(*results: object, to: str | os.PathLike[str] = "report.html", title: 
     """Writes one offline HTML file: findings in words, figures, tables, measures, settings, versions and hashes.
 
     Args:
-        *results: results in the order in which they should be told; stores add where the numbers come from.
+        *results: results, and features of dictionaries, in the order in which they should be told; stores add where the numbers come
+            from.
         to: the file to write; folders above it are made.
         title: of the page; made from the systems by default.
 
@@ -33,20 +35,21 @@ def report(*results: object, to: str | os.PathLike[str] = "report.html", title: 
         The path of the file.
 
     Raises:
-        ResultError: nothing to report, something that is neither a result nor a store, or more than fits into 2 MB.
+        ResultError: nothing to report, something that is no result, no features and no store, or more than fits into 2 MB.
 
     Example:
         >>> ix.report(profile, similarity, store, to="report.html")    # doctest: +SKIP
     """
     stores = [item for item in results if isinstance(item, Store)]
-    told = [item for item in results if isinstance(item, Result)]
+    given = [item for item in results if isinstance(item, (Result, Features))]
     for item in results:
-        if not isinstance(item, (Result, Store)):
-            raise ResultError(f"a report is made of results and stores, got {item!r} of type {type(item).__name__}")
-    if not any(len(result) for result in told):
-        raise ResultError(f"there is nothing to report: {len(told)} results without a row, {len(stores)} stores; give a result with rows")
-    told = [result for result in told if len(result)]
-    sections = [render(result, f"r{index}") for index, result in enumerate(told)]
+        if not isinstance(item, (Result, Features, Store)):
+            raise ResultError(f"a report is made of results, features and stores, got {item!r} of type {type(item).__name__}")
+    if not any(len(result) for result in given):
+        raise ResultError(f"there is nothing to report: {len(given)} results without a row, {len(stores)} stores; give a result with rows")
+    given = [result for result in given if len(result)]
+    sections = [render(result, f"r{index}") for index, result in enumerate(given)]
+    told = [item.result if isinstance(item, Features) else item for item in given]
     page = _page(title or _title(told), told, stores, sections)
     if len(page.encode()) > LARGEST_PAGE:
         raise ResultError(

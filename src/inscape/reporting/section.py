@@ -6,9 +6,9 @@ import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Any, Protocol, runtime_checkable
 
 from inscape.errors import ResultError
-from inscape.results import Result
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,17 @@ class Section:
     measures: tuple[str, ...]
 
 
-Renderer = Callable[[Result, str], Section]
+@runtime_checkable
+class Told(Protocol):
+    """What a report can tell: a `Result`, or something that sums itself up in one, such as the features of a dictionary."""
+
+    @property
+    def kind(self) -> str:
+        """Which section fits."""
+        ...
+
+
+Renderer = Callable[[Any, str], Section]
 _renderers: dict[str, Renderer] = {}
 
 
@@ -53,8 +63,8 @@ def section(kind: str) -> Callable[[Renderer], Renderer]:
     return register
 
 
-def render(result: Result, name: str) -> Section:
-    """The section of one result.
+def render(result: Told, name: str) -> Section:
+    """The section of one result, or of what has one.
 
     Raises:
         ResultError: no section is known for its kind.
