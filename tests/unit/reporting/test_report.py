@@ -169,7 +169,7 @@ def test_long_tables_are_cut_and_say_so(tmp_path):
 def test_what_cannot_be_reported_is_refused(tmp_path, profile, monkeypatch):
     with pytest.raises(ResultError, match="there is nothing to report: 0 results without a row, 0 stores"):
         report(to=tmp_path / "r.html")
-    with pytest.raises(ResultError, match="a report is made of results and stores, got 'runs/x' of type str"):
+    with pytest.raises(ResultError, match="a report is made of results, features and stores, got 'runs/x' of type str"):
         report("runs/x", to=tmp_path / "r.html")  # pyright: ignore
     with pytest.raises(
         ResultError,
