@@ -92,6 +92,7 @@ peers: $(READY)  ## one environment for each peer library, under .venvs/
 	  test -x .venvs/$$name/bin/python || $(PYTHON) -m venv .venvs/$$name; \
 	  .venvs/$$name/bin/python -m pip install --quiet --constraint constraints/cpu.txt --upgrade "pip>=25.1" \
 	  && .venvs/$$name/bin/python -m pip install --quiet --constraint constraints/cpu.txt --editable ".[demo]" psutil --requirement $$file \
+	  && { test ! -f benchmarks/peers/$$name.alone || .venvs/$$name/bin/python -m pip install --quiet --constraint constraints/cpu.txt --no-deps --requirement benchmarks/peers/$$name.alone; } \
 	  || echo "peer $$name could not be installed: its figures stay out"; \
 	done
 

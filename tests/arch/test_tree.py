@@ -58,10 +58,30 @@ def test_nothing_names_a_path_of_one_machine():
     assert not found, "\n".join(found)
 
 
+# The one file that may read what `torch.save` wrote: dictionaries of other libraries, with `weights_only=True` written out in the call.
+TORCH_FILES = "src/inscape/dictionaries/files.py"
+
+
+def _reads_tensors_only(node: ast.AST) -> bool:
+    """Whether a node is `torch.load(…, weights_only=True)`."""
+    return (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "load"
+        and any(word.arg == "weights_only" and isinstance(word.value, ast.Constant) and word.value.value is True for word in node.keywords)
+    )
+
+
 def test_no_pickle_is_read_or_written():
     bad: list[str] = []
     for path in (ROOT / "src").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        tree = ast.parse(path.read_text())
+        allowed: set[int] = set()
+        if path.relative_to(ROOT).as_posix() == TORCH_FILES:
+            allowed = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call) and _reads_tensors_only(node)}
+        for node in ast.walk(tree):
+            if id(node) in allowed:
+                continue
             names: list[str] = []
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from inscape.dictionaries.base import DictionaryKind, Recipe, dictionary_kind, from_description, registered
 from inscape.dictionaries.behavior import loss_recovered
 from inscape.dictionaries.codes import Codes
+from inscape.dictionaries.exchange import Format, dictionary_format, registered_formats
 from inscape.dictionaries.fitted import Dictionary
 from inscape.dictionaries.probing import sparse_probing
 from inscape.dictionaries.reading.features import Example, Feature, Features
@@ -24,14 +25,17 @@ __all__ = [
     "Feature",
     "Features",
     "Passage",
+    "Format",
     "Recipe",
     "decompose",
+    "dictionary_format",
     "dictionary_kind",
     "from_description",
     "interpretability",
     "loss_recovered",
     "recovery",
     "registered",
+    "registered_formats",
     "site_shares",
     "sparse_probing",
     "stability",

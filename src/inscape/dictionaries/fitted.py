@@ -15,6 +15,7 @@ from inscape.arrays import as_rows, as_tensor, row_blocks
 from inscape.dictionaries.base import Recipe
 from inscape.dictionaries.codes import Codes
 from inscape.dictionaries.rows import check_paired
+from inscape.dictionaries.weights import rows_of
 from inscape.errors import DictionaryError
 from inscape.results import Result
 from inscape.store import Store, View, view_of
@@ -28,12 +29,13 @@ class Dictionary:
     """Features of a site: directions that are written (W_dec), and what activates them (W_enc, b_enc).
 
     Made by `ix.decompose`, `Dictionary.load`, or from tensors of your own. Rows go in and come out as they were captured: every
-    normalization of the training is folded into the tensors.
+    normalization of the training is folded into the tensors, except one that treats each row for itself (`per_row`), which no matrix holds.
 
     Attributes:
         recipe: the kind with its options, such as `TopK(width=8192, k=32)`.
         tensors: W_enc [d, m], W_dec [m, d], b_enc [m], b_dec [d], and what the kind adds (a threshold, say).
         info: where it comes from: system, site, rows, seed, training settings.
+        per_row: None; or "layer_norm" or "length", where each row is normalized before it is read and the reconstruction is put back.
 
     Example:
         >>> codes = dictionary.encode(X)
@@ -41,8 +43,13 @@ class Dictionary:
         True
     """
 
-    def __init__(self, recipe: Recipe, tensors: Mapping[str, Tensor], info: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, recipe: Recipe, tensors: Mapping[str, Tensor], info: Mapping[str, Any] | None = None, *, per_row: str | None = None
+    ) -> None:
         self.recipe = recipe
+        if per_row not in (None, "layer_norm", "length"):
+            raise DictionaryError(f"per_row={per_row!r} is not known; give 'layer_norm', 'length' or None")
+        self.per_row = per_row
         # One feature a row in memory, also of W_enc [d, m]: products then do not depend on where the tensors came from.
         self.tensors = {
             name: torch.as_tensor(value).T.contiguous().T if name == "W_enc" else torch.as_tensor(value).contiguous()
@@ -99,7 +106,7 @@ class Dictionary:
             DegenerateInputError: X is not [n, d], or holds NaN or infinity.
         """
         tensors = self.recipe.prepare(self.tensors, len(X) if hasattr(X, "__len__") else 1)
-        return Codes.cat([self.recipe.encode(tensors, rows) for rows in self._blocks(X)] or [self._nothing()])
+        return Codes.cat([self.recipe.encode(tensors, self._as_read(rows)) for rows in self._blocks(X)] or [self._nothing()])
 
     @torch.no_grad()
     def decode(self, codes: Codes | Any) -> Tensor:
@@ -112,13 +119,17 @@ class Dictionary:
             codes = Codes.of(as_tensor(codes).to(self._dtype))
         if codes.width != self.m:
             raise DictionaryError(f"the codes have {codes.width} features, this dictionary has {self.m}")
+        if self.per_row is not None and self.recipe.sites != "pair":
+            raise DictionaryError(
+                f"each row was normalized for itself ({self.per_row}), so codes alone do not give rows back; use reconstruct(X)"
+            )
         return self.recipe.decode(self.tensors, codes)
 
     @torch.no_grad()
     def reconstruct(self, X: Any) -> Tensor:
         """What is left of rows [n, d] after encoding and decoding, [n, d]."""
         tensors = self.recipe.prepare(self.tensors, len(X) if hasattr(X, "__len__") else 1)
-        parts = [self.recipe.rebuild(tensors, rows, self.recipe.encode(tensors, rows)) for rows in self._blocks(X)]
+        parts = [self._rebuilt(rows, self.recipe.encode(tensors, self._as_read(rows))) for rows in self._blocks(X)]
         return torch.cat(parts) if parts else self.b_dec.new_zeros(0, self.b_dec.shape[0])
 
     def score(
@@ -180,27 +191,45 @@ class Dictionary:
         self._features = ask(self, X, stimuli, model=model, labels=labels, context=context, examples=examples, seed=seed)
         return self._features
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Writes `dictionary.json` and `dictionary.safetensors` into a folder."""
-        from inscape.dictionaries.saving import save
+    def save(self, path: str | os.PathLike[str], format: str | None = None) -> Path:
+        """Writes the dictionary into a folder.
 
-        return save(self, path)
-
-    @staticmethod
-    def load(path: str | os.PathLike[str]) -> Dictionary:
-        """Reads what `save` wrote.
+        Args:
+            path: the folder.
+            format: None for `dictionary.json` and `dictionary.safetensors`, which hold every kind; or the name of another library's format,
+                such as "sae_lens" or "sparsify" (`ix.dictionaries.registered_formats()`).
 
         Raises:
-            DictionaryError: the folder holds no dictionary, or one of a newer format.
+            DictionaryError: that format does not exist, or cannot hold this kind.
+        """
+        from inscape.dictionaries.exchange import write
+        from inscape.dictionaries.saving import save
+
+        return save(self, path) if format is None else write(self, path, format)
+
+    @staticmethod
+    def load(path: str | os.PathLike[str], *, scale: float | None = None) -> Dictionary:
+        """Reads what `save` wrote, or what another library wrote: SAELens, sparsify, dictionary_learning, Gemma Scope, Llama Scope, ….
+
+        The format is told by what the files hold, whatever they and their folder are called; every scale is folded into the tensors. Files
+        are never run: of a pickle only tensors, numbers and text are read.
+
+        Args:
+            path: a folder, or the file with the weights.
+            scale: what rows are to be multiplied by before they are read, for files of other libraries that expect it and do not say it.
+
+        Raises:
+            DictionaryError: there is no dictionary, or one of a format that is not known or newer.
             StoreCorruptError: a file of it is missing or damaged.
         """
         from inscape.dictionaries.saving import load
 
-        return load(path)
+        return load(path, scale)
 
     def to(self, device: Any = None, dtype: torch.dtype | None = None) -> Dictionary:
         """The same dictionary with its tensors elsewhere, or in another dtype."""
-        return Dictionary(self.recipe, {name: value.to(device=device, dtype=dtype) for name, value in self.tensors.items()}, self.info)
+        moved = {name: value.to(device=device, dtype=dtype) for name, value in self.tensors.items()}
+        return Dictionary(self.recipe, moved, self.info, per_row=self.per_row)
 
     def using(self, **options: Any) -> Dictionary:
         """The same tensors under other options of the recipe, such as another number of active features.
@@ -210,7 +239,7 @@ class Dictionary:
             TopK(width=16, k=4)
         """
         try:
-            return Dictionary(replace(self.recipe, **options), self.tensors, self.info)
+            return Dictionary(replace(self.recipe, **options), self.tensors, self.info, per_row=self.per_row)
         except TypeError as error:
             known = ", ".join(name for name in self.recipe.describe() if name != "kind")
             raise DictionaryError(f"{self.recipe.kind} has no option {', '.join(map(repr, options))}; it has {known}") from error
@@ -235,6 +264,20 @@ class Dictionary:
         return f"Dictionary({self.recipe!r}{where}: {self.d} units → {self.m} features)"
 
     # ---- inside --------------------------------------------------------------------------------------------------
+
+    def _as_read(self, rows: Tensor) -> Tensor:
+        """Rows as the encoder takes them."""
+        return rows if self.per_row is None else rows_of(self.per_row)(rows)[0]
+
+    def _rebuilt(self, rows: Tensor, codes: Codes) -> Tensor:
+        """What is written for rows as they were given."""
+        if self.per_row is None:
+            return self.recipe.rebuild(self.tensors, rows, codes)
+        if self.recipe.sites == "pair":
+            # A transcoder writes another site, which was never normalized, and its linear path takes rows as they are.
+            return self.recipe.rebuild(self.tensors, rows, codes)
+        read, back = rows_of(self.per_row)(rows)
+        return back(self.recipe.rebuild(self.tensors, read, codes))
 
     @property
     def _dtype(self) -> torch.dtype:

@@ -14,7 +14,8 @@ from inscape.dictionaries.base import from_description
 from inscape.dictionaries.fitted import Dictionary
 from inscape.errors import DictionaryError, StoreCorruptError
 
-FORMAT_VERSION = 1
+# Version 2 adds `per_row`, without which such a dictionary would be read wrongly; others are still written as version 1.
+FORMAT_VERSION = 2
 DESCRIPTION, TENSORS = "dictionary.json", "dictionary.safetensors"
 
 
@@ -22,7 +23,9 @@ def save(dictionary: Dictionary, path: str | os.PathLike[str]) -> Path:
     """Writes a dictionary into a folder; a crash leaves what was there before readable."""
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
-    told = {"format_version": FORMAT_VERSION, "recipe": dictionary.recipe.describe(), "info": dictionary.info}
+    told: dict[str, Any] = {"format_version": 1, "recipe": dictionary.recipe.describe(), "info": dictionary.info}
+    if dictionary.per_row is not None:
+        told |= {"format_version": 2, "per_row": dictionary.per_row}
     try:
         text = json.dumps(told, indent=2, sort_keys=True)
     except TypeError as error:
@@ -32,12 +35,16 @@ def save(dictionary: Dictionary, path: str | os.PathLike[str]) -> Path:
     return folder
 
 
-def load(path: str | os.PathLike[str]) -> Dictionary:
-    """Reads what `save` wrote."""
+def load(path: str | os.PathLike[str], scale: float | None = None) -> Dictionary:
+    """Reads what `save` wrote, or a dictionary of another library."""
     folder = Path(path)
     described = folder / DESCRIPTION
     if not described.is_file():
-        raise DictionaryError(f"{folder} holds no dictionary: there is no {DESCRIPTION}; give a folder that Dictionary.save wrote")
+        from inscape.dictionaries.exchange import read
+
+        return read(folder, scale)
+    if scale is not None:
+        raise DictionaryError(f"scale={scale!r} was given, but {folder} is inscape's own, with every scale folded; leave it out")
     try:
         told = json.loads(described.read_text(encoding="utf-8"))
         version, recipe, info = told["format_version"], told["recipe"], told["info"]
@@ -45,7 +52,7 @@ def load(path: str | os.PathLike[str]) -> Dictionary:
         raise StoreCorruptError(f"{described} cannot be read as the description of a dictionary: {error}") from error
     if version > FORMAT_VERSION:
         raise DictionaryError(f"{folder} is a dictionary of format {version}, this inscape reads up to {FORMAT_VERSION}; upgrade inscape")
-    return Dictionary(from_description(recipe), read_tensors(folder / TENSORS), info)
+    return Dictionary(from_description(recipe), read_tensors(folder / TENSORS), info, per_row=told.get("per_row"))
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str] | None = None) -> None:

@@ -78,7 +78,7 @@ def _sums(dictionary: Dictionary, view: View, goal: View, group: Tensor, count: 
         x, y = view.read(at, at + size), goal.read(at, at + size)
         check_finite(y, f"{goal.system}/{goal.site}")
         codes = dictionary.encode(x)
-        guess = dictionary.recipe.rebuild(dictionary.tensors, x.to(dictionary.W_dec.dtype), codes).double()
+        guess = dictionary._rebuilt(x.to(dictionary.W_dec.dtype), codes).double()
         if guess.shape[1] != y.shape[1]:
             raise DictionaryError(
                 f"this dictionary writes {guess.shape[1]} units, the rows to compare with have {y.shape[1]}; give target="

@@ -253,3 +253,16 @@ def test_matching_pursuit_goes_back_through_its_steps(wide: bool, monkeypatch: p
 
     p["decoder"] /= p["decoder"].norm(dim=1, keepdim=True)
     compare(recipe, loss, p, recipe.learn(p, x, x, moment()))
+
+
+def test_a_jump_relu_transcoder_with_a_linear_path() -> None:
+    recipe = D_.JumpReLUTranscoder(width=M, l0=3, penalty=0.7, bandwidth=0.8, skip=True)
+    p, x, y = start(recipe, D, 7), rows(), rows(7)
+
+    def loss(q: dict[str, Tensor]) -> Tensor:
+        a, theta = x @ q["encoder"].T + q["b_enc"], q["log_threshold"].exp()
+        z = _Jump.apply(a, theta, 0.8, True)
+        miss = (_Jump.apply(a, theta, 0.8, False).sum() / B / 3 - 1) ** 2
+        return (z @ q["decoder"] + q["b_dec"] + x @ q["W_skip"] - y).square().mean() + 0.7 * miss
+
+    compare(recipe, loss, p, recipe.learn(p, x, y, moment()))
