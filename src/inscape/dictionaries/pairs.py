@@ -11,7 +11,9 @@ from torch import Tensor
 
 from inscape.dictionaries.base import Tensors, unit_rows
 from inscape.dictionaries.codes import Codes
-from inscape.dictionaries.core import Learned, Moment
+from inscape.dictionaries.core import Learned, Moment, activation_blocks
+from inscape.dictionaries.selection import largest
+from inscape.dictionaries.sparse import decode
 from inscape.dictionaries.trained import Trained
 from inscape.errors import DictionaryError
 
@@ -20,12 +22,18 @@ from inscape.errors import DictionaryError
 class Paired(Trained):
     """What transcoders share, whatever chooses their codes: put it before the kind that does, as in `class Transcoder(Paired, TopK)`.
 
-    The directions that are written start as what a linear map of the first batch makes of those that are read.
+    The directions that are written start as what a linear map of the first batch makes of those that are read, and the encoder as short as
+    suits them.
     """
 
     skip: bool = False
     sites: ClassVar[str] = "pair"
     centers: ClassVar[bool] = False
+
+    @property
+    def active(self) -> int:
+        """How many features a row has, about."""
+        raise DictionaryError(f"{type(self).__name__} does not say how many features a row has; define active")
 
     def sides(self, views: Sequence[Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """The first is read, the second written."""
@@ -47,7 +55,15 @@ class Paired(Trained):
             written = unit_rows(p["encoder"] @ moment.total(x.T @ y))
             known = torch.linalg.vector_norm(written, dim=1) > 0.5
             p["decoder"][known] = written[known]
+            self._shorten(p, x, y, moment)
         return super().learn(p, x, y, moment)
+
+    def _shorten(self, p: Tensors, x: Tensor, y: Tensor, moment: Moment) -> None:
+        """Multiplies the encoder by the factor that suits the first batch best: directions alone may write far too much."""
+        codes = largest(lambda: activation_blocks(p, x, self.centers), self.active, len(x), {})[0]
+        guess = decode(codes, p["decoder"])
+        fits, length = moment.total(torch.stack([(guess * y).sum(), guess.square().sum()])).tolist()
+        p["encoder"].mul_(min(1.0, max(0.02, fits / length)) if length > 0 else 1.0)
 
     def decode(self, t: Tensors, codes: Codes) -> Tensor:
         """Rows from codes; with a skip they need the rows that were read, too."""

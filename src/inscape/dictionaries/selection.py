@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -46,6 +46,24 @@ def top_of_batch(blocks: Iterator[Tensor], k: int, rows: int, guess: float | Non
     if len(codes.values) == total or guess == 0.0:
         return codes, float(codes.values.min()) if len(codes.values) else 0.0
     return None
+
+
+def largest(blocks: Callable[[], Iterator[Tensor]], k: int, rows: int, kept: dict[str, Tensor]) -> tuple[Codes, float]:
+    """The k·rows largest positive activations of a batch, and the smallest of them; `kept` remembers about where they begin.
+
+    Args:
+        blocks: makes the activations, again where the first guess was too high.
+        k: how many a row, on average.
+        rows: rows of the batch.
+        kept: holds the last threshold as "threshold"; changed in place.
+    """
+    guess = 0.9 * float(kept["threshold"]) if "threshold" in kept else None
+    found = top_of_batch(blocks(), k, rows, guess)
+    while found is None:
+        guess = 0.0 if guess is None or guess < 1e-3 else guess / 2
+        found = top_of_batch(blocks(), k, rows, guess)
+    kept["threshold"] = torch.tensor(found[1])
+    return found
 
 
 def _only(codes: Codes, entries: Tensor) -> Codes:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from inscape.dictionaries.base import Recipe, Tensors, unit_rows
 from inscape.dictionaries.codes import Codes
-from inscape.dictionaries.core import Learned, Moment, autoencode, revive
+from inscape.dictionaries.core import Learned, Moment, activation_blocks, autoencode, revive
+from inscape.dictionaries.selection import largest
 from inscape.errors import DictionaryError
 
 
@@ -65,6 +66,15 @@ class Trained(Recipe):
     def extras(self, p: Tensors) -> Tensors:
         """What a fitted dictionary keeps beside the four matrices, by its name there."""
         return {name: value for name, value in p.items() if name not in ("encoder", "decoder", "b_enc", "b_dec")}
+
+
+def begin_sparse(p: Tensors, x: Tensor, moment: Moment, *, centers: bool) -> None:
+    """Before the first step: offsets under which few features are active, where a penalty would have to silence half of them first."""
+    if moment.step:
+        return
+    m = p["encoder"].shape[0]
+    least = largest(lambda: activation_blocks(p, x, centers), max(1, m // 64), len(x), {})[1]
+    p["b_enc"].sub_(float(moment.total(torch.tensor(least)) / moment.total(torch.ones(()))))
 
 
 def auxiliary_count(d: int) -> int:

@@ -217,7 +217,7 @@ def test_settings_that_make_no_sense() -> None:
 
 
 def test_files_that_hold_no_dictionary(tmp_path: Path) -> None:
-    with pytest.raises(DictionaryError, match="holds no dictionary: there is no dictionary.json"):
+    with pytest.raises(DictionaryError, match=r"holds no dictionary: neither dictionary\.json nor a file"):
         Dictionary.load(tmp_path)
     sae = ix.decompose(X, TOP, rows=1024, to=tmp_path / "sae")
     described = tmp_path / "sae" / "dictionary.json"

@@ -12,7 +12,7 @@ from torch import Tensor
 from inscape.dictionaries.base import Tensors, check_count, check_positive, dictionary_kind
 from inscape.dictionaries.codes import Codes, tidy
 from inscape.dictionaries.core import Moment, activation_blocks
-from inscape.dictionaries.selection import above, top_of_batch
+from inscape.dictionaries.selection import above, largest
 from inscape.dictionaries.trained import Trained
 
 
@@ -57,13 +57,7 @@ class BatchTopK(Trained):
 
     def choose(self, p: Tensors, x: Tensor, moment: Moment) -> Codes:
         """The k·b largest; the last step's threshold says about where they begin."""
-        guess = 0.9 * float(moment.kept["threshold"]) if "threshold" in moment.kept else None
-        found = top_of_batch(activation_blocks(p, x, self.centers), self.k, len(x), guess)
-        while found is None:
-            guess = 0.0 if guess is None or guess < 1e-3 else guess / 2
-            found = top_of_batch(activation_blocks(p, x, self.centers), self.k, len(x), guess)
-        moment.kept["threshold"] = torch.tensor(found[1])
-        return found[0]
+        return largest(lambda: activation_blocks(p, x, self.centers), self.k, len(x), moment.kept)[0]
 
     def finish(self, p: Tensors, batches: Iterable[Tensor]) -> Tensors:
         """Sets the threshold: the (k·n)-th largest activation of the n rows that are given."""

@@ -13,7 +13,7 @@ from inscape.dictionaries.codes import Codes, tidy
 from inscape.dictionaries.core import Learned, Moment, activation_blocks, encoder_gradients
 from inscape.dictionaries.selection import above
 from inscape.dictionaries.sparse import decode, gather_by_feature, inner, sum_by_feature
-from inscape.dictionaries.trained import Trained
+from inscape.dictionaries.trained import Trained, begin_sparse
 
 
 @dictionary_kind(
@@ -27,7 +27,7 @@ class Gated(Trained):
 
     With π = (x − b_dec) W_enc + b_enc: z = [π > 0] · relu(e^{r_mag} (π − b_enc) + b_mag). Loss: ‖x − x̂(z)‖² + l1 Σ relu(π) +
     ‖x − x̂(relu π)‖², where the last term trains the encoder only. Rows are scaled to E‖x‖² = d; the penalty rises over the first 5 % of the
-    steps. Dead features start again from rows that are reconstructed badly.
+    steps, and b_enc starts where a 64th of the features is active. Dead features start again from rows that are reconstructed badly.
 
     Attributes:
         width: number of features, m.
@@ -61,6 +61,7 @@ class Gated(Trained):
 
     def learn(self, p: Tensors, x: Tensor, y: Tensor, moment: Moment) -> Learned:
         """Both reconstructions, the penalty on the gate, and their gradients."""
+        begin_sparse(p, x, moment, centers=self.centers)
         gate = above(activation_blocks(p, x, self.centers), 0.0)
         strength, input_, scale = _strengths(gate, p["b_enc"], p["r_mag"], p["b_mag"])
         codes = Codes(gate.indices, strength, gate.offsets, gate.width)

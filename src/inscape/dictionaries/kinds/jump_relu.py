@@ -12,9 +12,12 @@ from torch import Tensor
 from inscape.dictionaries.base import Tensors, check_count, check_positive, dictionary_kind
 from inscape.dictionaries.codes import Codes, tidy
 from inscape.dictionaries.core import Learned, Moment, activation_blocks, autoencode, revive
-from inscape.dictionaries.selection import above, top_of_batch
+from inscape.dictionaries.selection import above, largest
 from inscape.dictionaries.sparse import inner, sum_by_feature
 from inscape.dictionaries.trained import Trained, auxiliary_count
+
+# Share of the steps in which all features have one threshold.
+_SHARED = 0.3
 
 
 @dictionary_kind(
@@ -25,8 +28,9 @@ class JumpReLU(Trained):
     """Activations above a threshold that each feature learns: z = a · [a > θ], with a target for how many are active.
 
     Loss: squared error + penalty · (L0 / l0 − 1)². The step at θ has no gradient; as in the paper a rectangle of width `bandwidth` around
-    it stands in: ∂z/∂θ = −θ / bandwidth and ∂L0/∂θ = −1 / bandwidth for activations inside. All thresholds start where the first batch has
-    l0 active features a row.
+    it stands in: ∂z/∂θ = −θ / bandwidth and ∂L0/∂θ = −1 / bandwidth for activations inside. For the first 30 % of the steps all features
+    share one threshold, under which each batch has l0 active features a row: while activations still grow, thresholds of their own are too
+    slow.
 
     Attributes:
         width: number of features, m.
@@ -42,7 +46,7 @@ class JumpReLU(Trained):
 
     l0: int = 32
     penalty: float = 1.0
-    bandwidth: float = 0.2
+    bandwidth: float = 0.4
     auxiliary: float = 1 / 32
     in_code_units: ClassVar[tuple[str, ...]] = ("b_enc", "threshold")
 
@@ -66,10 +70,11 @@ class JumpReLU(Trained):
 
     def learn(self, p: Tensors, x: Tensor, y: Tensor, moment: Moment) -> Learned:
         """Squared error, distance from the target, and gradients through the rectangle."""
-        if moment.step == 0:
-            found = top_of_batch(activation_blocks(p, x, self.centers), self.l0, len(x), None)
-            share = torch.tensor(found[1] if found else 1.0)
-            p["log_threshold"].fill_(math.log(max(1e-3, float(moment.total(share) / moment.total(torch.ones(()))))))
+        shared = moment.progress < _SHARED
+        if shared:
+            least = largest(lambda: activation_blocks(p, x, self.centers), self.l0, len(x), moment.kept)[1]
+            mean = float(moment.total(torch.tensor(least)) / moment.total(torch.ones(())))
+            p["log_threshold"].fill_(math.log(max(1e-3, mean)))
         threshold = p["log_threshold"].exp()
         near = above(activation_blocks(p, x, self.centers), threshold - self.bandwidth / 2)
         own = threshold[near.indices]
@@ -83,7 +88,7 @@ class JumpReLU(Trained):
         by_code = inner(codes, error * (2 / size), p["decoder"])
         by_count = 2 * self.penalty * miss / self.l0 / moment.batch
         slope = -(own * by_code + by_count) / self.bandwidth * window
-        learned.gradients["log_threshold"] = sum_by_feature(codes, slope) * threshold
+        learned.gradients["log_threshold"] = torch.zeros_like(threshold) if shared else sum_by_feature(codes, slope) * threshold
         learned.extra = self.penalty * miss.square() * (len(x) / moment.batch)
         revive(p, x, error, moment, learned, k=auxiliary_count(y.shape[1]), weight=self.auxiliary, centers=self.centers)
         return learned

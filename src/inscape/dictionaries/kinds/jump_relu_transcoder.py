@@ -11,7 +11,7 @@ from inscape.dictionaries.pairs import Paired
 
 @dictionary_kind(
     "JumpReLUTranscoder",
-    example=lambda d: {"width": 4 * d, "l0": 6, "skip": True},
+    example=lambda d: {"width": 4 * d, "l0": 6},
     source="Lieberum et al. 2024, Gemma Scope; Dunefsky et al. 2024 for transcoders",
 )
 @dataclass(frozen=True, repr=False)
@@ -33,3 +33,8 @@ class JumpReLUTranscoder(Paired, JumpReLU):
         >>> ix.dictionaries.JumpReLUTranscoder(width=8192, l0=32)
         JumpReLUTranscoder(width=8192)
     """
+
+    @property
+    def active(self) -> int:
+        """Features of a row."""
+        return self.l0

@@ -32,3 +32,8 @@ class Transcoder(Paired, TopK):
         >>> ix.dictionaries.Transcoder(width=8192, k=32, skip=True)
         Transcoder(width=8192, skip=True)
     """
+
+    @property
+    def active(self) -> int:
+        """Features of a row."""
+        return self.k
