@@ -223,7 +223,7 @@ def test_files_that_hold_no_dictionary(tmp_path: Path) -> None:
     described = tmp_path / "sae" / "dictionary.json"
     text = described.read_text()
     described.write_text(text.replace('"format_version": 1', '"format_version": 99'))
-    with pytest.raises(DictionaryError, match="dictionary of format 99, this inscape reads up to 1"):
+    with pytest.raises(DictionaryError, match="dictionary of format 99, this inscape reads up to 2"):
         Dictionary.load(tmp_path / "sae")
     described.write_text("{")
     with pytest.raises(StoreCorruptError, match="cannot be read as the description"):
