@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from inscape.training.alarm import Alarm
+from inscape.training.callbacks import huggingface_callback, lightning_callback
 from inscape.training.detection import ChangeDetector, alarm_threshold
 from inscape.training.monitor import Monitor, read_log
 from inscape.training.trajectory import trajectory
 
-__all__ = ["Alarm", "ChangeDetector", "Monitor", "alarm_threshold", "read_log", "trajectory"]
+__all__ = ["Alarm", "ChangeDetector", "Monitor", "alarm_threshold", "huggingface_callback", "lightning_callback", "read_log", "trajectory"]

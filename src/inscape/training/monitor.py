@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from inscape.errors import DegenerateInputError, ResultError
@@ -19,7 +20,9 @@ from inscape.training.detection import ChangeDetector, alarm_threshold
 from inscape.training.directions import harm_of
 from inscape.training.log import MonitorLog, read_facts, read_rows
 from inscape.training.probe import Probe
+from inscape.training.ranks import Ranks
 
+POOLED = "mean of sites"
 Log = Callable[[dict[str, float], int], None]
 Watched = str | Measure | Sequence[str | Measure] | Mapping[str, str]
 
@@ -28,7 +31,8 @@ class Monitor:
     """Measures some sites of a model on the same stimuli every so many steps of its training, without changing the training.
 
     On CPU training is bit for bit what it would be without: random numbers, modes, buffers and autocast come back. Each series, and the
-    loss, is followed by a `ChangeDetector`; what leaves its own recent past gives an `Alarm`.
+    loss, is followed by a `ChangeDetector`; what leaves its own recent past gives an `Alarm`. Where several processes train one model
+    (`DistributedDataParallel`), each makes a monitor and calls it at the same steps: sums are added over them, and the first writes.
 
     Args:
         model: the network in training, or a loaded `Model`.
@@ -43,6 +47,8 @@ class Monitor:
         weights: layers that measures read beside the rows: one, or a dictionary from site to layer; default the last linear layer.
         false_alarms: the chance of any alarm in 1,000 probes while all series only scatter about a level, independently.
         least: the smallest change that matters, as a share of a series' level.
+        pooled: follow the mean over the sites of each measure (the site "mean of sites") in place of every site by itself: fewer chances of
+            a false alarm, and less noise where a collapse reaches all sites.
         log: gets a dictionary of numbers and the step at every probe; `wandb.log`, for instance.
         **loading: keywords for `ix.load`, such as `tokenizer`.
 
@@ -72,6 +78,7 @@ class Monitor:
         weights: Any = None,
         false_alarms: float = 0.01,
         least: float = 0.1,
+        pooled: bool = False,
         log: Log | None = None,
         **loading: Any,
     ) -> None:
@@ -80,15 +87,18 @@ class Monitor:
         chosen = as_measures(list(measures) if isinstance(measures, Mapping) else measures, arity=1)
         given = dict(measures) if isinstance(measures, Mapping) else {}
         self._sides = {one.label: given.get(one.label, harm_of(one.name)) for one in chosen} | {"loss": harm_of("loss")}
-        self.every = every
+        self.every, self.pooled = every, pooled
         self.steps = 0
         self.alarms: list[Alarm] = []
         self._log = log
         self._rows: list[dict[str, Any]] = []
         self._losses: list[Any] = []
-        self._probe = Probe(model, stimuli, sites, chosen, tokens=tokens, labels=labels, weights=weights, loading=loading)
+        self._ranks = Ranks()
+        self._probe = Probe(
+            model, stimuli, sites, chosen, tokens=tokens, labels=labels, weights=weights, loading=loading, ranks=self._ranks
+        )
         # A series that is watched on both sides has two chances of a false alarm.
-        series = len(self._probe.sites) * sum(2 if self._sides[one.label] == "both" else 1 for one in chosen) + 1
+        series = (1 if pooled else len(self._probe.sites)) * sum(2 if self._sides[one.label] == "both" else 1 for one in chosen) + 1
         self._threshold, self._least = alarm_threshold(false_alarms, series), least
         self._detectors: dict[tuple[str, str], ChangeDetector] = {}
         for label in self._sides:
@@ -103,10 +113,11 @@ class Monitor:
             "false_alarms": false_alarms,
             "threshold": self._threshold,
             "least": least,
+            "pooled": pooled,
         }
-        self._file = None if to is None else MonitorLog(to, self._settings)
+        self._file = MonitorLog(to, self._settings) if to is not None and self._ranks.first else None
         if to is not None:
-            self._take_up(read_rows(to))
+            self._take_up(self._ranks.from_first(read_rows(to) if self._ranks.first else []))
 
     def __enter__(self) -> Monitor:
         return self
@@ -135,21 +146,20 @@ class Monitor:
 
     def probe(self) -> list[Alarm]:
         """Measures now, whatever the step; returns the alarms."""
-        store = self._probe.rows()
-        found = [
-            {"step": self.steps, **{k: row.get(k) for k in ("site", "measure", "value", "n", "d", "reason")}}
-            for row in self._probe.measure(store)
-        ]
+        found = [{"step": self.steps, **row} for row in self._probe.look()]
+        if self.pooled:
+            found += [_mean(found, one.label) for one in self._probe.measures]
         losses = [float(loss) for loss in self._losses]
         self._losses.clear()
-        if losses:
-            found.append({"step": self.steps, "site": "", "measure": "loss", "value": sum(losses) / len(losses)})
+        total, count = self._ranks.add(torch.tensor(sum(losses), dtype=torch.float64), torch.tensor(float(len(losses))))
+        if count:
+            found.append({"step": self.steps, "site": "", "measure": "loss", "value": float(total) / float(count)})
         new = [one for row in found if (one := self._see(row)) is not None]
         self._rows += found
         self.alarms += new
         if self._file is not None:
             self._file.write(self.steps, found)
-        if self._log is not None:
+        if self._log is not None and self._ranks.first:
             self._log({_name(row): row["value"] for row in found if row["value"] is not None}, self.steps)
         return new
 
@@ -162,8 +172,10 @@ class Monitor:
 
         A measure that is undefined (equal rows, say) is a value that is missing, unless the rows themselves are no numbers.
         """
+        if self.pooled and row["site"] not in ("", POOLED):
+            return None
         value, reason = row["value"], row.get("reason")
-        if value is None and not (reason and ("NaN" in reason or "infin" in reason)):
+        if value is None and not _is_broken(reason):
             return None
         number = math.nan if value is None else float(value)
         detector = self._detector(row["site"], row["measure"])
@@ -223,6 +235,21 @@ def read_log(path: str | os.PathLike[str]) -> Result:
     if not rows:
         raise ResultError(f"the log {path} holds no probe yet; the first comes after {facts.get('every')} steps")
     return as_result(rows, {key: value for key, value in facts.items() if key != "format_version"})
+
+
+def _mean(rows: Sequence[Mapping[str, Any]], label: str) -> dict[str, Any]:
+    """The mean of a measure over its sites; without a value where a site holds no numbers, or none has a value."""
+    own = [row for row in rows if row["measure"] == label]
+    values = [row["value"] for row in own if row["value"] is not None]
+    broken = next((row["reason"] for row in own if row["value"] is None and _is_broken(row["reason"])), None)
+    pooled = {"step": rows[0]["step"], "site": POOLED, "measure": label}
+    if broken or not values:
+        return {**pooled, "value": None, "reason": broken or "no site has a value"}
+    return {**pooled, "value": sum(values) / len(values)}
+
+
+def _is_broken(reason: str | None) -> bool:
+    return reason is not None and ("NaN" in reason or "infin" in reason)
 
 
 def _name(row: Mapping[str, Any]) -> str:

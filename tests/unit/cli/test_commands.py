@@ -24,13 +24,14 @@ def test_help_lists_every_command_in_one_line_each(inscape):
         "│ plan         Tell what a measurement will cost, without running it.",
         "│ report       Write one page from saved results.",
         "│ sites        List what can be read in a model.",
+        "│ watch        Show what a monitor logs while a model trains.",
         "│ verify       Check every file of a store against its sum.",
         "Exit codes: 0 done, 1 failed or refused, 2 misspelled, 3 incomplete",
     ):
         assert text in ran.out
 
 
-@pytest.mark.parametrize("command", "demo sites capture plan measure compare measures report verify".split())
+@pytest.mark.parametrize("command", "demo sites capture plan measure compare measures report verify watch".split())
 def test_every_command_explains_itself(inscape, command):
     ran = inscape(command, "--help")
     assert ran.code == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ class TrainingRun:
         metric: what the network is trained for, as a number that is better when higher.
         metric_name: its name.
         weights: the layers that measures read beside the rows, by site.
+        pooled: whether the mean over the sites is to be followed.
     """
 
     model: nn.Module
@@ -35,7 +36,8 @@ class TrainingRun:
     measures: tuple[str, ...]
     metric: Callable[[], float]
     metric_name: str
-    weights: Mapping[str, nn.Module] | None = field(default=None)
+    weights: Mapping[str, nn.Module] | None = None
+    pooled: bool = False
 
 
 Maker = Callable[[bool, int], TrainingRun]
