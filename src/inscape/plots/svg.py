@@ -33,7 +33,8 @@ def inline(draw: Callable[[str], Figure], *, name: str, alt: str) -> str:
     text = re.sub(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.DOTALL).strip()
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', text))
     text = re.sub(r' id="([^"]+)"', lambda found: found.group(0) if found.group(1) in used else "", text)
-    text = re.sub(r"(\d+\.\d\d)\d+", r"\1", text)
+    # Two digits are enough for coordinates, which stand inside tags; what a reader sees, between tags, stays as it is.
+    text = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\d+\.\d\d)\d+", r"\1", tag.group(0)), text)
     # Several drawings share a page: what one defines must not be found by another.
     text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
     text = re.sub(r'(xlink:href|href)="#([^"]+)"', rf'\1="#{name}-\2"', text)

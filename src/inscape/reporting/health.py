@@ -75,6 +75,7 @@ class Reading:
         low: the smallest value that counts as in range.
         high: the largest.
         verdict: "in range", "below", "above", or why there is no number.
+        rows: how many rows of the layer were read; 0 where that is not known.
     """
 
     site: str
@@ -83,6 +84,7 @@ class Reading:
     low: float
     high: float
     verdict: str
+    rows: int = 0
 
     @property
     def inside(self) -> bool:
@@ -142,6 +144,7 @@ class Health:
         """The readings as a result: a row per layer and sign, `kind` and `reason` say the verdict; it can be drawn and reported."""
         rows = [
             {"system": self.system, "site": one.site, "measure": one.sign.name, "value": one.value, "kind": "layer"}
+            | {"n": one.rows or None}
             | {"status": "ok" if one.value is not None else "degenerate"}
             | {"reason": None if one.inside else f"out of range ({one.limits}): {one.meaning}"}
             for one in self.readings
@@ -317,9 +320,9 @@ def _read(site: str, sign: Sign, values: Mapping[str, Any], known: Mapping[str, 
     low, high = (low / _FACTOR, high * _FACTOR) if sign.ratio else (low - _STEP, high + _STEP)
     value = values[sign.name]
     if isinstance(value, str):
-        return Reading(site, sign, None, low, high, value)
+        return Reading(site, sign, None, low, high, value, values.get("rows", 0))
     verdict = "below" if value < low and sign.below else "above" if value > high and sign.above else "in range"
-    return Reading(site, sign, value, low, high, verdict)
+    return Reading(site, sign, value, low, high, verdict, values.get("rows", 0))
 
 
 def _tried(compute: Any) -> float | str:

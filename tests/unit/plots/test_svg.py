@@ -24,6 +24,19 @@ def test_an_inline_drawing_is_valid_and_takes_the_pages_colors(profile):
     assert len(text) < 40_000
 
 
+def test_numbers_that_are_read_keep_their_digits():
+    def draw(theme):
+        figure = Figure(figsize=(3, 2))
+        ax = figure.subplots()
+        ax.plot([0, 1], [0.925, 0.93])
+        ax.set_yticks([0.925, 0.93], ["0.925", "0.930"])
+        return figure
+
+    text = inline(draw, name="f0", alt="")
+    assert ">0.925<" in text and ">0.930<" in text
+    assert not re.search(r' d="[^"]*\.\d{3}', text)  # coordinates are cut
+
+
 def test_identifiers_carry_the_name_and_every_reference_resolves(comparison):
     text = inline(lambda theme: site_heatmaps(comparison, theme=theme), name="f2", alt="")
     ids = set(re.findall(r' id="([^"]+)"', text))

@@ -106,7 +106,7 @@ def test_dead_units_are_counted() -> None:
 # -- the verdict -------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_network_that_spreads_its_rows_is_in_range() -> None:
+def test_a_network_that_spreads_its_rows_is_in_range(tmp_path: Path) -> None:
     found = health(ix.load(gpt(), name="net"), texts())
     assert found.healthy and not found.findings
     assert found.verdict == "net: all 26 signs of 3 layers are in the range of the reference models."
@@ -115,6 +115,9 @@ def test_a_network_that_spreads_its_rows_is_in_range() -> None:
     result = found.result
     assert result.value(site="blocks.1.resid_post", measure="rank_share") == found.readings[8].value
     assert result.plot(measures=["rank_share"]).axes
+    assert {row["n"] for row in result.rows()} == {reading.rows for reading in found.readings} and found.readings[0].rows > 100
+    page = ix.report(result, to=tmp_path / "page.html").read_text()
+    assert "How far the tokens of a text lie from their mean." in page and "n = unknown" not in page
     assert len(health(ix.load(gpt()), texts(), sites="blocks.0.resid_post").readings) == len(SIGNS) - 1
 
 
