@@ -10,6 +10,9 @@ from inscape.dictionaries.behavior import loss_recovered
 from inscape.dictionaries.codes import Codes
 from inscape.dictionaries.exchange import Format, dictionary_format, registered_formats
 from inscape.dictionaries.fitted import Dictionary
+from inscape.dictionaries.geometry import lobes, parallelism
+from inscape.dictionaries.manifold import feature_clusters, multidimensional
+from inscape.dictionaries.plane import mixture_index, separability_index
 from inscape.dictionaries.probing import sparse_probing
 from inscape.dictionaries.reading.features import Example, Feature, Features
 from inscape.dictionaries.reading.interpretability import Passage, interpretability
@@ -24,18 +27,24 @@ __all__ = [
     "Example",
     "Feature",
     "Features",
-    "Passage",
     "Format",
+    "Passage",
     "Recipe",
     "decompose",
     "dictionary_format",
     "dictionary_kind",
+    "feature_clusters",
     "from_description",
     "interpretability",
+    "lobes",
     "loss_recovered",
+    "mixture_index",
+    "multidimensional",
+    "parallelism",
     "recovery",
     "registered",
     "registered_formats",
+    "separability_index",
     "site_shares",
     "sparse_probing",
     "stability",

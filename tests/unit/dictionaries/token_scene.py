@@ -43,4 +43,4 @@ def reading(W: np.ndarray) -> Dictionary:
     """Features that read and write along the rows of W [m, d]."""
     directions = torch.from_numpy(np.asarray(W, np.float32))
     zeros = {"b_enc": torch.zeros(len(W)), "b_dec": torch.zeros(W.shape[1])}
-    return Dictionary(ix.dictionaries.ReLU(width=len(W)), {"W_enc": directions.T, "W_dec": directions, **zeros})
+    return Dictionary(ix.dictionaries.ReLU(width=len(W)), {"W_enc": directions.clone().T, "W_dec": directions.clone(), **zeros})

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import sparse
 
 from inscape.arrays import as_numpy
 from inscape.dictionaries.fitted import Dictionary
@@ -113,7 +114,8 @@ def _columns(
 ) -> dict[str, Any]:
     m = dictionary.m
     places, cosines = (as_numpy(part) for part in neighbors(dictionary.W_dec, NEIGHBORS))
-    company = [_company(found, density, feature) for feature in range(m)]
+    joint = _joint(found, density)
+    company = [_company(joint, density, feature) for feature in range(m)]
     label = [_strongest(found.correlations[feature], found.label.names) for feature in range(m)]
     often: list[list[str]] = []
     for row in found.reservoir:
@@ -137,15 +139,24 @@ def _columns(
     }
 
 
-def _company(found: Gathered, density: np.ndarray, feature: int) -> list[tuple[int, float]]:
-    """Features that are active in the same rows, by phi; the joint share is read off up to 64 of the feature's rows."""
-    start, end = found.partners.indptr[feature : feature + 2]
-    others, counts = found.partners.indices[start:end], found.partners.data[start:end]
+def _joint(found: Gathered, density: np.ndarray) -> Any:
+    """[m, m] sparse: the share of rows in which both of two features are active, read off up to 64 rows of the rarer one."""
+    m, drawn = len(density), np.maximum(1, np.minimum(COMPANY, found.count))
+    counts = found.partners.tocoo()
+    row, column = counts.row, counts.col
+    rarer = (density[row] < density[column]) | ((density[row] == density[column]) & (row < column))
+    row, column, share = row[rarer], column[rarer], (counts.data * (density / drawn)[row])[rarer]
+    both = sparse.coo_matrix((np.concatenate([share, share]), (np.concatenate([row, column]), np.concatenate([column, row]))), (m, m))
+    return both.tocsr()
+
+
+def _company(joint: Any, density: np.ndarray, feature: int) -> list[tuple[int, float]]:
+    """Features that are active in the same rows, by phi."""
+    start, end = joint.indptr[feature : feature + 2]
+    others, together = joint.indices[start:end], joint.data[start:end]
     own, rest = density[feature], density[others]
-    drawn = min(COMPANY, int(found.count[feature]))
     scale = np.sqrt(own * (1 - own) * rest * (1 - rest))
-    phi = np.divide(own * counts / max(1, drawn) - own * rest, scale, out=np.zeros(len(others)), where=scale > 0)
-    phi[others == feature] = 0.0
+    phi = np.divide(together - own * rest, scale, out=np.zeros(len(others)), where=scale > 0)
     best = np.argsort(-phi, kind="stable")[:PARTNERS]
     return [(int(others[i]), float(phi[i])) for i in best if phi[i] > _WEAK]
 
