@@ -1,4 +1,4 @@
-"""How far a capture is: rate and time left, where somebody is watching."""
+"""How far something long is: rate and time left, where somebody is watching."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def progress_bar(total: int | None, done: int, show: bool | None) -> Generator[Callable[[int], None], None, None]:
-    """Gives a function that takes how many more stimuli were read; draws on a terminal (`show=None`) or as told."""
+def progress_bar(total: int | None, done: int, show: bool | None, what: str = "capture") -> Generator[Callable[[int], None], None, None]:
+    """Gives a function that takes how many more stimuli (or steps) are done; draws on a terminal (`show=None`) or as told."""
     if not (sys.stderr.isatty() if show is None else show):
         yield lambda count: None
         return
@@ -21,7 +21,7 @@ def progress_bar(total: int | None, done: int, show: bool | None) -> Generator[C
         def render(self, task: Task) -> Text:
             return Text(f"{task.speed:.1f}/s" if task.speed else "")
 
-    columns = (TextColumn("capture"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("capture", total=total, completed=done)
+        task = bar.add_task(what, total=total, completed=done)
         yield lambda count: bar.advance(task, count)

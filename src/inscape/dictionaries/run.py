@@ -11,6 +11,7 @@ import torch
 import torch.distributed as processes
 from torch import Tensor
 
+from inscape.capturing.progress import progress_bar
 from inscape.dictionaries.base import Recipe, check_positive
 from inscape.dictionaries.checkpoints import keep, take_up
 from inscape.dictionaries.core import Tensors, alone
@@ -90,7 +91,9 @@ class Run:
         return told
 
 
-def train(jobs: Sequence[Job], run: Run, folder: Path | None) -> Iterator[tuple[Job, Tensors, dict[str, Any]]]:
+def train(
+    jobs: Sequence[Job], run: Run, folder: Path | None, progress: bool | None = False
+) -> Iterator[tuple[Job, Tensors, dict[str, Any]]]:
     """Trains all jobs; gives each with its folded tensors and what is worth knowing about the training.
 
     Dictionaries of one seed share their batches; each seed has an order of its own.
@@ -124,19 +127,21 @@ def train(jobs: Sequence[Job], run: Run, folder: Path | None) -> Iterator[tuple[
         keys = list(dict.fromkeys(id(view) for index in members for view in jobs[index].group))
         sites, scales = [views[key] for key in keys], [frames[key] for key in keys]
         readers.append((members, keys, batches(sites, scales, run.batch, steps=run.steps, start=done, seed=seed)))
-    for step in range(done, run.steps):
-        for members, keys, reader in readers:
-            share = run.batch // size
-            found = {key: rows[rank * share : (rank + 1) * share] for key, rows in zip(keys, next(reader), strict=True)}
-            for index in members:
-                inputs, outputs = (tuple(id(view) for view in side) for side in jobs[index].recipe.sides(jobs[index].group))
-                x = _joined([found[key] for key in inputs])
-                try:
-                    trainers[index].advance(x, x if outputs == inputs else _joined([found[key] for key in outputs]))
-                except DivergenceError as error:
-                    raise DivergenceError(f"{error}. {_survives(folder)}") from None
-        if folder is not None and rank == 0 and ((step + 1) % run.every == 0 or step + 1 == run.steps):
-            keep(folder, trainers, plan)
+    with progress_bar(run.steps, done, progress if rank == 0 else False, "decompose") as advance:
+        for step in range(done, run.steps):
+            for members, keys, reader in readers:
+                share = run.batch // size
+                found = {key: rows[rank * share : (rank + 1) * share] for key, rows in zip(keys, next(reader), strict=True)}
+                for index in members:
+                    inputs, outputs = (tuple(id(view) for view in side) for side in jobs[index].recipe.sides(jobs[index].group))
+                    x = _joined([found[key] for key in inputs])
+                    try:
+                        trainers[index].advance(x, x if outputs == inputs else _joined([found[key] for key in outputs]))
+                    except DivergenceError as error:
+                        raise DivergenceError(f"{error}. {_survives(folder)}") from None
+            if folder is not None and rank == 0 and ((step + 1) % run.every == 0 or step + 1 == run.steps):
+                keep(folder, trainers, plan)
+            advance(1)
     for job, trainer in zip(jobs, trainers, strict=True):
         inputs, outputs = job.recipe.sides(job.group)
         rows = min(CALIBRATION, run.rows, inputs[0].n)
@@ -160,6 +165,11 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
 
 def _survives(folder: Path | None) -> str:
     return "Nothing was kept: give to= for checkpoints" if folder is None else f"The last good state is in {folder}"
+
+
+def processes_at_work() -> int:
+    """How many processes train together."""
+    return _processes()[0]
 
 
 def first_process() -> bool:

@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from inscape.capturing import capture
 from inscape.dictionaries.base import Recipe
 from inscape.dictionaries.checkpoints import STATE, check_plan
 from inscape.dictionaries.closed import Closed
@@ -18,9 +16,9 @@ from inscape.dictionaries.fitted import Dictionary
 from inscape.dictionaries.rows import check_paired
 from inscape.dictionaries.run import Job, Run, first_process, train
 from inscape.dictionaries.saving import DESCRIPTION, load, save
+from inscape.dictionaries.source import captured, is_model
 from inscape.dictionaries.trained import Trained
 from inscape.errors import DictionaryError
-from inscape.models import Model
 from inscape.store import Store, View, view_of
 from inscape.store import open as open_store
 
@@ -38,12 +36,14 @@ def decompose(
     normalize: str = "scale",
     to: str | Path | None = None,
     every: int | None = None,
+    progress: bool | None = None,
 ) -> Any:
     """Fits dictionaries: directions of which each row is a sparse (or, for PCA and ICA, a plain) combination.
 
     Args:
-        data: a view, an array [n, d], a store (one dictionary for each site), or `(model, stimuli, site)`, whose rows of all tokens are
-            captured first. A transcoder takes a pair of views, read and written; a crosscoder several views, or a store.
+        data: a view, an array [n, d], a store (one dictionary for each site), or `(model, stimuli, site)`: rows of all tokens, which lie on
+            disk for as long as the fit lasts where they are many, so that memory stays bounded. A transcoder takes a pair of views, read
+            and written; a crosscoder several views, or a store.
         dictionary: what to fit, such as `ix.dictionaries.TopK(width=8192, k=32)`; or several, which see the same batches.
         rows: rows to train on, counted each time they are seen. Default: every row once, but 500 000 at least.
         seed: seed of first values and order; or several, one dictionary for each.
@@ -52,6 +52,7 @@ def decompose(
         normalize: "scale" (mean 0, mean square 1) or "whiten" (all directions alike) for the training; folded into the result.
         to: a folder for the result, and for checkpoints, from which the same call goes on after an interruption.
         every: steps between checkpoints. Default: a tenth of all.
+        progress: a bar with rate and time left; default: on a terminal.
 
     Returns:
         A fitted `Dictionary`; a list of them, in the order of sites, dictionaries and seeds, where several of any were asked for.
@@ -72,6 +73,11 @@ def decompose(
             raise DictionaryError(f"expected a kind of dictionary such as ix.dictionaries.TopK(width=8192, k=32), got {recipe!r}")
     if not recipes:
         raise DictionaryError("no dictionary was asked for; for instance ix.dictionaries.TopK(width=8192, k=32)")
+    if is_model(data):
+        with captured(data, to, progress) as store:
+            return decompose(
+                store, dictionary, rows, seed=seed, batch=batch, rate=rate, normalize=normalize, to=to, every=every, progress=progress
+            )
     seeds = [seed] if isinstance(seed, int) else list(seed)
     groups = _groups(data, recipes)
     several = len(groups) > 1 or not isinstance(dictionary, Recipe) or not isinstance(seed, int)
@@ -95,7 +101,7 @@ def decompose(
         elif isinstance(recipe, Closed):
             fitted[place] = Dictionary(recipe, recipe.fit(group[0], number), _provenance(group, number, plans[place]))
     if jobs:
-        for job, tensors, learned in train(jobs, run, Path(to) if to is not None else None):
+        for job, tensors, learned in train(jobs, run, Path(to) if to is not None else None, progress):
             about = _provenance(job.group, job.seed, job.plan) | learned
             fitted[job.place] = Dictionary(job.recipe, tensors, about)
     found = [one for one in fitted if one is not None]
@@ -126,10 +132,6 @@ def _groups(data: Any, recipes: Sequence[Recipe]) -> list[Group]:
 
 
 def _views(data: Any) -> list[View]:
-    if isinstance(data, tuple) and len(data) == 3 and (isinstance(data[0], (Model, nn.Module)) or isinstance(data[2], (str, list))):
-        model, stimuli, site = data
-        store = capture(model, stimuli, site if isinstance(site, str) else list(site), tokens="all")
-        return [store[name] for name in store.sites]
     if isinstance(data, Store):
         return [data[site] for site in data.sites]
     if isinstance(data, (str, Path)):
