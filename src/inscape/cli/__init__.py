@@ -27,6 +27,7 @@ _COMMANDS = {
     "swap": "Tell whether a new encoder may take an old one's place.",
     "health": "Tell whether a model's layers look like those of models that work.",
     "measures": "List the measures, or explain one.",
+    "trajectory": "Measure the checkpoints of a training run.",
     "watch": "Show what a monitor logs while a model trains.",
     "report": "Write one page from saved results.",
     "verify": "Check every file of a store against its sum.",

@@ -6,6 +6,20 @@ from inscape.training.alarm import Alarm
 from inscape.training.callbacks import huggingface_callback, lightning_callback
 from inscape.training.detection import ChangeDetector, alarm_threshold
 from inscape.training.monitor import Monitor, read_log
+from inscape.training.phases import Phase, convergence_to_final, phases, representation_drift
 from inscape.training.trajectory import trajectory
 
-__all__ = ["Alarm", "ChangeDetector", "Monitor", "alarm_threshold", "huggingface_callback", "lightning_callback", "read_log", "trajectory"]
+__all__ = [
+    "Alarm",
+    "ChangeDetector",
+    "Monitor",
+    "Phase",
+    "alarm_threshold",
+    "convergence_to_final",
+    "huggingface_callback",
+    "lightning_callback",
+    "phases",
+    "read_log",
+    "representation_drift",
+    "trajectory",
+]

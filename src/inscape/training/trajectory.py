@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +21,7 @@ from inscape.store import Store
 
 
 def trajectory(
-    checkpoints: Mapping[int, Any] | Iterable[tuple[int, Any]],
+    checkpoints: Mapping[int, Any] | Iterable[tuple[int, Any]] | str | os.PathLike[str],
     stimuli: Any,
     *,
     sites: str | Sequence[str],
@@ -30,17 +32,18 @@ def trajectory(
     interval: str | int | None = "auto",
     seed: int = 0,
     system: str | None = None,
+    against: str = "last",
     to: str | os.PathLike[str] | None = None,
     **loading: Any,
 ) -> Result:
     """Measures every checkpoint of a training run on the same stimuli.
 
     Measures of one system are taken at each site of each checkpoint. Measures of a pair compare a site with the same site of the last
-    checkpoint. Each row holds the step in `at`; of a measure that is a curve only its headline is kept.
+    checkpoint, or of the one before. Each row holds the step in `at`; of a measure that is a curve only its headline is kept.
 
     Args:
         checkpoints: steps with models, in any order; a model is whatever `ix.load` takes. They are asked for one by one, so a generator
-            may load or train them on the way.
+            may load or train them on the way. Or a folder of checkpoints, each a folder whose name ends in its step (`checkpoint-500`).
         stimuli: as for `ix.capture`.
         sites: names or globs.
         measures: names or measures, of one system or of a pair.
@@ -50,17 +53,21 @@ def trajectory(
         interval: as for `ix.measure`.
         seed: of the inference.
         system: what the run is called in the result; by default the name of the first model.
+        against: "last" or "previous": which checkpoint measures of a pair set a site beside; the first has none before it.
         to: a folder for the captures, one store a step; by default they stay in memory (measures of a pair need them all at the end).
         **loading: keywords for `ix.load`, such as `tokenizer`.
 
     Raises:
         TooFewStimuliError: there are fewer than two checkpoints.
+        ValueError: `against` is neither "last" nor "previous".
         UnknownMeasureError: no measure has that name.
 
     Example:
         >>> runs = {1000: "my-model/step1000", 2000: "my-model/step2000"}    # doctest: +SKIP
         >>> trajectory(runs, texts, sites="blocks.*.resid_post", measures=["effective_rank", "linear_cka_debiased"]).plot()
     """
+    if against not in ("last", "previous"):
+        raise ValueError(f"against={against!r}: a checkpoint is set beside the 'last' or the 'previous' one")
     single, pairs = _by_arity(measures)
     stores: dict[int, Store] = {}
     found: dict[int, list[Result]] = {}
@@ -74,23 +81,45 @@ def trajectory(
             stores[step] = store
     if len(found) < 2:
         raise TooFewStimuliError(f"a trajectory needs at least 2 checkpoints, got {len(found)}; pass pairs of step and model")
-    last = max(found)
-    for step, store in stores.items():
-        found[step].append(compare(store, stores[last], pairs, pairs="diagonal", groups=groups, interval=interval, seed=seed))
+    order = sorted(found)
+    beside = dict(pairwise(reversed(order))) if against == "previous" else dict.fromkeys(order, order[-1])
+    for step, target in beside.items() if pairs else ():
+        found[step].append(compare(stores[step], stores[target], pairs, pairs="diagonal", groups=groups, interval=interval, seed=seed))
     rows: list[dict[str, Any]] = []
     for step in sorted(found):
         for row in (row for part in found[step] for row in part.rows() if row["at"] is None):
-            against = {"system_b": f"{system}, step {last}"} if row["site_b"] else {}
-            rows.append({**row, **against, "axis": "step", "at": step})
+            other = {"system_b": f"{system}, step {beside[step]}"} if row["site_b"] else {}
+            rows.append({**row, **other, "axis": "step", "at": step})
     settings = dict(Result.merge(part for step in sorted(found) for part in found[step]).settings)
     for name in ("parts", "left_out"):  # what differs between steps is how long each took; arrays of groups are not kept here
         settings.pop(name, None)
     settings |= {"verb": "trajectory", "result": "trajectory", "measures": [one.label for one in (*single, *pairs)]}
-    settings |= {"steps": sorted(found), "sites": [sites] if isinstance(sites, str) else list(sites), "tokens": str(tokens)}
+    settings |= {
+        "against": against,
+        "steps": sorted(found),
+        "sites": [sites] if isinstance(sites, str) else list(sites),
+        "tokens": str(tokens),
+    }
     return Result(rows, settings=settings)
 
 
-def _steps(checkpoints: Mapping[int, Any] | Iterable[tuple[int, Any]]) -> Iterable[tuple[int, Any]]:
+def checkpoints_of(folder: str | os.PathLike[str]) -> dict[int, str]:
+    """The checkpoints in a folder by their step: folders whose names end in a number.
+
+    Raises:
+        TooFewStimuliError: there is none.
+    """
+    found = {int(match[1]): str(path) for path in Path(folder).iterdir() if path.is_dir() and (match := re.search(r"(\d+)$", path.name))}
+    if not found:
+        raise TooFewStimuliError(
+            f"{folder} holds no checkpoint: none of its folders has a name that ends in a step, such as checkpoint-500"
+        )
+    return dict(sorted(found.items()))
+
+
+def _steps(checkpoints: Mapping[int, Any] | Iterable[tuple[int, Any]] | str | os.PathLike[str]) -> Iterable[tuple[int, Any]]:
+    if isinstance(checkpoints, (str, os.PathLike)):
+        return checkpoints_of(checkpoints).items()
     return cast("Mapping[int, Any]", checkpoints).items() if isinstance(checkpoints, Mapping) else checkpoints
 
 

@@ -31,7 +31,7 @@ def test_help_lists_every_command_in_one_line_each(inscape):
         assert text in ran.out
 
 
-@pytest.mark.parametrize("command", "demo sites capture plan measure compare measures report verify watch".split())
+@pytest.mark.parametrize("command", "demo sites capture plan measure compare measures report trajectory verify watch".split())
 def test_every_command_explains_itself(inscape, command):
     ran = inscape(command, "--help")
     assert ran.code == 0
