@@ -13,6 +13,7 @@ import scipy.stats
 import torch
 
 import inscape as ix
+from inscape.errors import DegenerateInputError
 from inscape.measures.trsa import geodesic, geotopological
 from inscape.summaries import RDM
 
@@ -124,3 +125,39 @@ def test_imd_of_a_ring_and_a_complete_graph_is_by_hand() -> None:
 
     graphs = [Neighbors.of(ring, k=k) for k in (2, 7)]
     assert ix.measures.imd.evaluate(x=graphs[0], y=graphs[1]) == pytest.approx(expected, abs=1e-12)
+
+
+def test_rtd_equals_the_authors_code() -> None:
+    X, Y = inputs.pair(n=60)
+    curve = ix.measures.rtd(X, Y)
+    assert float(curve) == pytest.approx(PEERS["rtd/h1_symmetric/pair_n60"], abs=1e-7)  # their loops are float32
+    assert curve.values == (float(curve),)
+    with pytest.raises(DegenerateInputError, match="batches=0"):
+        ix.measures.rtd(X, Y, batches=0)
+
+
+def test_rtd_ignores_scale_and_needs_one() -> None:
+    square = np.array([[0.0, 0], [0, 1], [1, 1], [1, 0]])
+    assert float(ix.measures.rtd(square, 2 * square + 3)) == pytest.approx(0, abs=1e-9)
+    with pytest.raises(DegenerateInputError, match="nine in ten distances"):
+        ix.measures.rtd(np.r_[np.zeros((40, 2)), np.ones((1, 2))], np.random.default_rng(0).standard_normal((41, 2)))
+
+
+def test_rtd_of_batches_is_that_of_their_rows() -> None:
+    X, Y = inputs.pair()
+    rng = np.random.default_rng(5)
+    rows = [np.sort(rng.permutation(len(X))[:30]) for _ in range(2)]
+    curve = ix.measures.rtd(X, Y, batch=30, batches=2, seed=5)
+    assert curve.values == pytest.approx([float(ix.measures.rtd(X[one], Y[one])) for one in rows], abs=1e-9)
+
+
+def test_ricci_difference_equals_graph_ricci_curvature() -> None:
+    X, Y = inputs.pair(n=60)
+    expected = PEERS["ricci/knn6_alpha0.5_OTD/pair_n60"]
+    assert ix.measures.ricci_difference(X, Y, k=6, edges=10**6) == pytest.approx(expected[4], abs=1e-8)
+    for rows, mean in ((X, expected[0]), (Y, expected[2])):
+        assert float(ix.measures.ollivier_ricci(rows, k=6, edges=10**6)) == pytest.approx(mean, abs=1e-8)
+    with pytest.raises(DegenerateInputError, match="idleness = 1"):
+        ix.measures.ricci_difference(X, Y, idleness=1)
+    with pytest.raises(DegenerateInputError, match="edges = 0"):
+        ix.measures.ricci_difference(X, Y, edges=0)

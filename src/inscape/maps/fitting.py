@@ -37,7 +37,7 @@ def align(
         repeats: "mean", "split" or "all", where stimuli were shown several times.
         on: "all" refuses stimuli that one side lacks, "intersection" keeps those that both have.
         seed: which sources are held out, and of what a method draws itself.
-        options: what the method knows besides: `scale` (orthogonal), `alphas` and `folds` (ridge), `anchors` (relative).
+        options: what the method knows besides: `scale` (orthogonal), `alphas` and `folds` (ridge), `anchors` and `cut` (relative).
 
     Returns:
         A `Map` with `transform`, `inverse`, `score`, `retrieval`, `save` and `load`.

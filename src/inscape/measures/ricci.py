@@ -80,7 +80,7 @@ def ollivier_ricci(neighbors: Graph, *, k: int = 8, idleness: float = 0.5, edges
     if not 0 <= idleness < 1:
         raise DegenerateInputError(f"idleness = {idleness}: the mass that stays at a row lies between 0 and 1")
     graph = distinct(neighbors, "ollivier_ricci", k)
-    joined, chosen = _graph(graph.ids[:, :k].cpu().numpy(), graph.distances[:, :k].cpu().numpy())
+    joined, chosen = neighbor_graph(graph.ids[:, :k].cpu().numpy(), graph.distances[:, :k].cpu().numpy())
     if edges < 1:
         raise DegenerateInputError(f"edges = {edges}: at least one edge is needed")
     picked = np.unique(np.linspace(0, len(chosen) - 1, min(edges, len(chosen))).round().astype(int))
@@ -142,7 +142,7 @@ def ricci_communities(marks: Annotated[Landmarks, Need(count="landmarks")], *, k
     if len(D) < max(10, k + 1):
         raise TooFewStimuliError(f"{len(D)} landmarks are distinct; at least {max(10, k + 1)} are needed; use more rows or a smaller k")
     ids = np.argsort(np.where(np.eye(len(D), dtype=bool), np.inf, D), axis=1, kind="stable")[:, :k]
-    joined, edges = _graph(ids, np.take_along_axis(D, ids, 1))
+    joined, edges = neighbor_graph(ids, np.take_along_axis(D, ids, 1))
     kept = edges[edge_curvatures(joined, edges) >= -_ZERO]
     _, piece = connected_components(_adjacency(kept, len(D)), directed=False)
     sizes = np.sort(np.bincount(piece))[::-1]
@@ -219,7 +219,7 @@ def _solved(batch: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> list[floa
     return [float(part.sum()) for part in np.split(costs * solution.x, ends[:-1])]
 
 
-def _graph(ids: np.ndarray, distances: np.ndarray) -> tuple[csr_matrix, np.ndarray]:
+def neighbor_graph(ids: np.ndarray, distances: np.ndarray) -> tuple[csr_matrix, np.ndarray]:
     """The symmetric graph of nearest neighbors [n, k], and its edges [e, 2] from short to long."""
     (n, k), lengths = ids.shape, distances.ravel()
     ends = np.stack([np.repeat(np.arange(n), k), ids.ravel()], 1)

@@ -11,16 +11,18 @@ from inscape.maps.base import Fit, PairedRows, map_method
 
 
 @map_method(exact={"rotation", "permutation"}, source="Moschella et al. 2023; inverted as in Maiorca et al. 2023")
-def relative(pairs: PairedRows, *, anchors: int | None = None, seed: int = 0) -> Fit:
+def relative(pairs: PairedRows, *, anchors: int | None = None, cut: float = 1e-2, seed: int = 0) -> Fit:
     r"""Both spaces as cosines with the same anchor stimuli; needs the anchors alone in common.
 
     With unit rows A and B of the m anchors, about the mean of all rows, $r(x) = A x / \lVert x \rVert$ are coordinates that two spaces
     share when one is a rotation and a stretch of the other (`Map.relative`): whatever was trained on them for one space runs on the other,
-    with no fit at all. The map to b solves $B y = A x$ in least squares, in the units of b's anchors.
+    with no fit at all. The map to b solves $B y = A x$ in least squares, in the units of b's anchors, along the
+    directions in which the anchors are spread.
 
     Args:
         pairs: what it is fitted on.
         anchors: how many pairs, drawn at random; twice the wider space, or all pairs where there are fewer.
+        cut: directions of the anchors with singular values below this share of the largest are left out: solving for them blows up noise.
         seed: of the draw.
 
     Raises:
@@ -40,8 +42,8 @@ def relative(pairs: PairedRows, *, anchors: int | None = None, seed: int = 0) ->
     A, size_a = _units(X.double() - moments.x.mean, "a")
     B, size_b = _units(Y.double() - moments.y.mean, "b")
     # B y = A x; lengths follow by the ratio of the anchors' lengths.
-    weight = (size_b / size_a) * (torch.linalg.pinv(B, rtol=1e-10) @ A).T
-    back = (size_a / size_b) * (torch.linalg.pinv(A, rtol=1e-10) @ B).T
+    weight = (size_b / size_a) * (torch.linalg.pinv(B, rtol=cut) @ A).T
+    back = (size_a / size_b) * (torch.linalg.pinv(A, rtol=cut) @ B).T
     return Fit(weight, back, {"anchors_a": A, "anchors_b": B}, {"anchors": wanted})
 
 
