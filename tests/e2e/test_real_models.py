@@ -91,6 +91,24 @@ def test_a_sentence_encoder_grows_toward_human_similarity(data_dir, minilm):
 @pytest.mark.data
 @pytest.mark.slow
 @pytest.mark.pretrained
+def test_words_find_their_objects_in_the_space_of_human_similarity(data_dir, minilm):
+    with open(data_dir / "brain" / "things_names" / "item_names.tsv", newline="") as file:
+        words = [row["Word"].replace("_", " ") for row in csv.DictReader(file, delimiter="\t")]
+    table = np.loadtxt(
+        data_dir / "brain" / "things_spose66" / "spose_embedding66d_rescaled.csv", delimiter=",", skiprows=1, usecols=range(2, 68)
+    )
+    vectors = ix.capture(str(minilm), words, sites="embedding", progress=False)["embedding"].numpy()
+    assert len(words) == len(table) == 1854
+    turned = ix.align(vectors, table, "orthogonal", holdout=0.3).retrieval((1, 10))
+    np.testing.assert_allclose(turned.column("value"), [0.25, 0.67], atol=0.03)  # chance: 0.002 and 0.018
+    assert all(row["low"] > 30 * row["null_mean"] for row in turned)
+    wrong = ix.align(vectors, table[np.random.default_rng(0).permutation(1854)], "orthogonal", holdout=0.3).retrieval(10)
+    assert wrong.rows()[0]["value"] < 3 * wrong.rows()[0]["null_mean"]
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.pretrained
 def test_trained_models_are_in_range_and_collapsed_checkpoints_are_not(data_dir, minilm):
     text = (data_dir / "text" / "tinyshakespeare" / "input.txt").read_text()[-60_000:]
     speeches = [speech for speech in text.split("\n\n") if 60 < len(speech) < 200][:120]

@@ -91,6 +91,11 @@ def ratio_row(
     count = _count(interval, len(np.unique(sources)))
     if count < 2:
         return row
+    if bounds == (0.0, 1.0) and row["value"] in bounds and np.all((first == 0) | (first == second)):
+        # Where all or none are hits, leaving some out changes nothing: the exact binomial bound says how many misses there could be.
+        reach = 1 - ((1 - level) / 2) ** (1 / len(np.unique(sources)))
+        low, high = (0.0, reach) if row["value"] == 0 else (1 - reach, 1.0)
+        return row | {"low": low, "high": high, "interval_method": "binomial"}
     group = jackknife_groups(sources, count, seed=seed)
     parts = [np.bincount(group, weights=values) for values in sums]
     left = [of(float(first.sum() - a), float(second.sum() - b)) for a, b in zip(*parts, strict=True) if second.sum() - b > 0]

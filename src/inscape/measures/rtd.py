@@ -17,7 +17,7 @@ Distances = Annotated[RDM, Need(metric="euclidean")]
 
 
 @measure(
-    invariant={"translation", "rotation", "scale", "row_order"},
+    invariant={"translation", "rotation", "scale"},
     sensitive={"linear", "unit_scale"},
     range=(0, math.inf),
     source="Barannikov et al. 2022",
@@ -59,7 +59,8 @@ def rtd(x: Distances, y: Distances, *, batch: int = 100, batches: int = 3, seed:
         n² d for the distances, and the loops of 2 × batch points in each direction: about a second for a batch of 100.
 
     Bias:
-        Grows with the batch; noise alone makes loops, so read it beside that of two halves of one system.
+        Grows with the batch; noise alone makes loops, so read it beside that of two halves of one system. With more rows than a batch
+        holds, the order of rows decides which are drawn.
 
     Example:
         >>> import numpy as np, inscape as ix

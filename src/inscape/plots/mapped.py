@@ -57,7 +57,11 @@ def _retrieval(panel: Axes, rows: list[dict[str, Any]], maps: list[Any], look: T
     if chance:
         panel.plot([at for at, _ in chance], [value for _, value in chance], color=look.muted, linewidth=1.1, linestyle=(0, (4, 3)))
         panel.annotate("chance", chance[-1], (-2, 3), textcoords="offset points", color=look.muted, fontsize=8.5, ha="right")
-    panel.set_xticks(sorted({row["at"] for row in rows}))
+    places = sorted({row["at"] for row in rows})
+    if places[-1] >= 8 * places[0]:
+        panel.set_xscale("log")
+    panel.set_xticks(places, [str(place) for place in places])
+    panel.set_xticks([], minor=True)
     panel.set_ylim(0, 1.02)
     panel.set_xlabel("k nearest")
     panel.set_ylabel("partner found")

@@ -130,6 +130,13 @@ def test_ties_count_by_the_chance_that_they_fall_right() -> None:
     assert fitted.retrieval((1, 2), B, B, csls=False, interval=None).column("value") == pytest.approx([0.5, 1.0])
 
 
+def test_hits_without_a_miss_have_an_interval() -> None:
+    rows = RNG.standard_normal((50, 4))
+    row = ix.align(rows, rows, holdout=0).retrieval(1, rows[:20], rows[:20]).rows()[0]
+    assert row["value"] == row["high"] == 1 and row["interval_method"] == "binomial"
+    assert row["low"] == pytest.approx(0.025 ** (1 / 20), abs=1e-12)  # Clopper and Pearson for 20 of 20
+
+
 def test_views_are_joined_by_stimulus_and_groups_stay_together() -> None:
     names = [f"s{i}" for i in range(N)]
     order = RNG.permutation(N)
