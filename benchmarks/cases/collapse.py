@@ -37,8 +37,8 @@ def many_classes(classes: int, each: int, d: int) -> dict[str, object]:
 
 @case("collapse_pass")
 def collapse_pass(tiny: bool) -> Generator[Setup]:
-    """Nine measures of classes and seven of moments of 12 sites [2,000 × 512] in one call."""
-    count, n, d, groups = (3, 400, 48, 5) if tiny else (12, 2_000, 512, 20)
+    """Nine measures of classes and seven of moments of 12 sites [5,000 × 512] in one call."""
+    count, n, d, groups = (3, 400, 48, 5) if tiny else (12, 5_000, 512, 20)
     arrays = sites(count, n, d)
     store = ix.Store.from_arrays(arrays)
     labels = np.random.default_rng(0).permutation(np.arange(n) % groups)

@@ -78,16 +78,16 @@ def local_dimension(neighbors: Around, rows: Rows, *, k: int = 20, centers: int 
     graph, kept = _distinct(neighbors, rows, "local_dimension", k)
     wide = kept.to(compute_dtype(kept.dtype))
     ratios: list[Tensor] = []
-    for part in _split(_centers(graph, k, centers), k, kept.shape[1]):
-        near = wide.index_select(0, graph.ids[part, :k].reshape(-1)).view(len(part), k, -1)
-        near.sub_(wide[part].unsqueeze(1))  # small numbers before any product, wherever the rows lie
-        with threads(1):  # many small products: more threads would wait for each other
+    with threads(1):  # many small products: more threads would wait for each other
+        for part in _split(_centers(graph, k, centers), k, kept.shape[1]):
+            near = wide.index_select(0, graph.ids[part, :k].reshape(-1)).view(len(part), k, -1)
+            near.sub_(wide[part].unsqueeze(1))  # small numbers before any product, wherever the rows lie
             products = (near @ near.mT).double()
-        means = products.mean(1, keepdim=True)
-        products = products - means - means.mT + means.mean(2, keepdim=True)  # of the centered neighborhood
-        trace = products.diagonal(dim1=1, dim2=2).sum(1)
-        shares = products / trace.clamp(min=torch.finfo(torch.float64).tiny).view(-1, 1, 1)  # squares of very large rows stay finite
-        ratios.append(1 / shares.square().sum((1, 2)).clamp(min=1 / k))
+            means = products.mean(1, keepdim=True)
+            products = products - means - means.mT + means.mean(2, keepdim=True)  # of the centered neighborhood
+            trace = products.diagonal(dim1=1, dim2=2).sum(1)
+            shares = products / trace.clamp(min=torch.finfo(torch.float64).tiny).view(-1, 1, 1)  # squares of very large rows stay finite
+            ratios.append(1 / shares.square().sum((1, 2)).clamp(min=1 / k))
     return max(1.0, float(torch.cat(ratios).mean()))
 
 
