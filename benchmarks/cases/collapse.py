@@ -37,7 +37,7 @@ def many_classes(classes: int, each: int, d: int) -> dict[str, object]:
 
 @case("collapse_pass")
 def collapse_pass(tiny: bool) -> Generator[Setup]:
-    """Nine measures of classes and seven of moments of 12 sites [5,000 × 512] in one call."""
+    """Nine measures of classes and seven of moments of 12 sites [5,000 × 512] in one call, one thread."""
     count, n, d, groups = (3, 400, 48, 5) if tiny else (12, 5_000, 512, 20)
     arrays = sites(count, n, d)
     store = ix.Store.from_arrays(arrays)

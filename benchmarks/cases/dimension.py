@@ -51,7 +51,7 @@ def with_scikit_dimension(setup: Setup) -> None:
 
 @case("dimension_shape", peers={"scikit-dimension": with_scikit_dimension})
 def dimension_shape(tiny: bool) -> Generator[Setup]:
-    """Dimension and shape of 12 sites [5,000 × 512]: what each measure adds to the graph, and single estimates."""
+    """Dimension and shape of 12 sites [5,000 × 512], one thread: what each measure adds to the graph, and single estimates."""
     arrays = [torch.from_numpy(values) for values in (sites(2, 300, 32) if tiny else sites(12, 5000, 512)).values()]
     store = ix.Store.from_arrays({f"blocks.{index}.resid_post": values.numpy() for index, values in enumerate(arrays)})
     graphs = [Neighbors.of(values, k=32) for values in arrays]
