@@ -18,6 +18,7 @@ from inscape.summaries import Neighbors, Rows
 from inscape.summaries.base import Need
 
 _FLAT = 1e-6  # share of the widest direction below which a direction of a neighborhood is rounding
+_TILE = 4 * 2**20  # bytes of the neighborhoods that are held at a time: they stay near the caches
 _FLOOR = 1e-12  # relative cut of the eigenvalues in least-squares fits
 
 Around = Annotated[Neighbors, Need(metric="euclidean", center=True, k="k")]
@@ -253,4 +254,4 @@ def _centers(graph: Neighbors, k: int, most: int) -> Int[Tensor, " c"]:
 
 
 def _split(chosen: Tensor, k: int, d: int) -> list[Tensor]:
-    return [chosen[block] for block in row_blocks(len(chosen), k * max(d, k))]
+    return list(chosen.split(max(1, _TILE // (8 * k * max(d, k)))))
