@@ -78,6 +78,18 @@ def measured(recipe: Any, train: Any, test: Any, rows: int, model: str | None, w
     return told
 
 
+def fill(record: dict[str, Any], name: str, wanted: list[Any], *given: Any) -> None:
+    """Adds what is not in the record yet, and keeps it after each dictionary: an interrupted run goes on."""
+    found: list[dict[str, Any]] = record.setdefault(name, [])
+    known = {one["recipe"] for one in found}
+    for recipe in wanted:
+        if repr(recipe) not in known:
+            train, test, *rest = given
+            found.append(measured(recipe, train, test, ROWS[name], *(rest or (None, None))))
+            OUT.parent.mkdir(parents=True, exist_ok=True)
+            OUT.write_text(json.dumps(record, indent=1) + "\n")
+
+
 def figure(record: dict[str, Any]) -> Any:
     """L0 against the share of variance lost, and against the loss that is recovered."""
     from matplotlib.figure import Figure
@@ -87,20 +99,22 @@ def figure(record: dict[str, Any]) -> Any:
     colors = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#000000", "#882255", "#999999", "#BBBBBB")
     kinds = list(dict.fromkeys(one["kind"] for one in record["tiny-shakespeare"]))
     views = (
-        ("tiny-shakespeare", "fvu", "share of variance lost", "Small GPT, block 2"),
-        ("tiny-shakespeare", "ce_recovered_mean", "cross-entropy recovered (site's mean = 0)", "Small GPT, block 2"),
-        ("MiniLM", "fvu", "share of variance lost", "MiniLM, block 3"),
+        ("tiny-shakespeare", lambda one: one["fvu"], "share of variance lost", "Small GPT, block 2"),
+        ("tiny-shakespeare", lambda one: 1 - one["ce_recovered_mean"], "share of cross-entropy not recovered", "Small GPT, block 2"),
+        ("MiniLM", lambda one: one["fvu"], "share of variance lost", "MiniLM, block 3"),
     )
-    for panel, (model, name, label, title) in zip(panels, views, strict=True):
+    for panel, (model, value, label, title) in zip(panels, views, strict=True):
         for kind, color in zip(kinds, colors, strict=False):
-            points = sorted((one["l0"], one[name]) for one in record[model] if one["kind"] == kind)
+            points = sorted((one["l0"], value(one)) for one in record[model] if one["kind"] == kind)
             dense = kind in ("PCA", "ICA")
-            panel.plot(*zip(*points, strict=True), "--" if dense else "o-", color=color, label=kind, markersize=3.5, linewidth=1.2)
-        panel.set(xlabel="active features a row (L0)", ylabel=label, title=title, xscale="log", xlim=(2, 160))
+            panel.plot(*zip(*points, strict=True), "s--" if dense else "o-", color=color, label=kind, markersize=3.5, linewidth=1.2)
+        panel.set(xlabel="active features a row (L0)", ylabel=label, title=title, xscale="log", yscale="log", xlim=(3, 110))
+        panel.set_xticks([4, 8, 16, 32, 64], ["4", "8", "16", "32", "64"])
+        panel.xaxis.minorticks_off()
+        panel.yaxis.set_major_formatter("{x:g}")
         panel.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylim(0, 1)
-    panels[1].set_ylim(0, 1.02)
-    panels[2].set_ylim(0, 1)
+    panels[2].set_yticks([0.2, 0.4, 0.8])
+    panels[2].yaxis.minorticks_off()
     drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8)
     return drawn
 
@@ -108,18 +122,12 @@ def figure(record: dict[str, Any]) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--draw", action="store_true", help="only the figure, from the record")
-    record: dict[str, Any]
-    if parser.parse_args().draw:
-        record = json.loads(OUT.read_text())
-    else:
+    record: dict[str, Any] = json.loads(OUT.read_text()) if OUT.exists() else {**environment(), "rows": ROWS}
+    if not parser.parse_args().draw:
         data = Path(os.environ["INSCAPE_DATA"])
         train, test, model, windows = shakespeare(data)
-        record = {**environment(), "rows": ROWS}
-        record["tiny-shakespeare"] = [measured(one, train, test, ROWS["tiny-shakespeare"], model, windows) for one in recipes(512, False)]
-        train, test = minilm(data)
-        record["MiniLM"] = [measured(one, train, test, ROWS["MiniLM"], None, None) for one in recipes(1536, True)]
-        OUT.parent.mkdir(parents=True, exist_ok=True)
-        OUT.write_text(json.dumps(record, indent=1) + "\n")
+        fill(record, "tiny-shakespeare", recipes(512, False), train, test, model, windows)
+        fill(record, "MiniLM", recipes(1536, True), *minilm(data))
     PICTURE.parent.mkdir(parents=True, exist_ok=True)
     figure(record).savefig(PICTURE, dpi=110, bbox_inches="tight", metadata={"Software": None})
 
