@@ -164,7 +164,7 @@ class Monitor:
         return new
 
     def result(self) -> Result:
-        """All values so far: a row per step, site and measure, with the step in `at`; the loss has no site. Alarms are in the settings."""
+        """All values so far: a row per step, site and measure, the step in `at`; the loss has the site "training". Settings hold the alarms."""
         return as_result(self._rows, self._settings)
 
     def _see(self, row: dict[str, Any]) -> Alarm | None:
@@ -215,7 +215,7 @@ def as_result(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) ->
     tidy: list[dict[str, Any]] = []
     for row in rows:
         status = {} if row["value"] is not None else {"status": "failed", "reason": row.get("reason")}
-        place = {"system": settings.get("system"), "site": row["site"] or None, "axis": "step", "at": int(row["step"])}
+        place = {"system": settings.get("system"), "site": row["site"] or "training", "axis": "step", "at": int(row["step"])}
         tidy.append({**place, "measure": row["measure"], "value": row["value"], "n": row.get("n"), "d": row.get("d"), **status})
     alarms = [{k: row[k] for k in ("step", "site", "measure", "value", "baseline", "text")} for row in rows if row.get("alarm")]
     return Result(tidy, settings={"verb": "monitor", "result": "trajectory", **settings, "alarms": alarms})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inscape.zoo.collapses import TrainingRun, collapse_names, collapse_run
 from inscape.zoo.corpus import ByteTokenizer, Corpus, standard_library
 from inscape.zoo.diffusion import DigitsDiT, draw_digits, train_dit
 from inscape.zoo.digits import Digits, DigitsCNN, DigitsMLP, DigitsViT, TrainedDigits, digits, train_digits
@@ -25,6 +26,9 @@ __all__ = [
     "RecurrentPolicy",
     "TMaze",
     "TrainedDigits",
+    "TrainingRun",
+    "collapse_names",
+    "collapse_run",
     "digits",
     "draw_digits",
     "log_steps",
