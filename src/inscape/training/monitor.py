@@ -164,7 +164,7 @@ class Monitor:
         return new
 
     def result(self) -> Result:
-        """All values so far: a row per step, site and measure, the step in `at`; the loss has the site "training". Settings hold the alarms."""
+        """All values so far: a row per step, site and measure, the step in `at`. The loss is at "training"; settings hold the alarms."""
         return as_result(self._rows, self._settings)
 
     def _see(self, row: dict[str, Any]) -> Alarm | None:

@@ -11,7 +11,7 @@ from inscape.zoo import collapse_names, collapse_run, standard_library
 
 def test_there_are_five_and_others_are_refused():
     assert collapse_names() == ["attention", "contrastive", "explosion", "posterior", "simsiam"]
-    with pytest.raises(ValueError, match="nearest: simsiam"):
+    with pytest.raises(ValueError, match="nearest: 'simsiam'"):
         collapse_run("simsam")
 
 
