@@ -32,8 +32,8 @@ def beta_schedule(step: int, length: int, end: float = 1.0, *, begin: float = 0.
         NAACL 2019, for several.
 
     Example:
-        >>> [beta_schedule(step, 100, cycles=2) for step in (0, 10, 25, 49, 50, 60, 200)]
-        [0.0, 0.4, 1.0, 1.0, 0.0, 0.4, 1.0]
+        >>> [beta_schedule(step, 100, cycles=2) for step in (0, 10, 25, 49, 50, 75, 200)]
+        [0.0, 0.4, 1.0, 1.0, 0.0, 1.0, 1.0]
     """
     if step < 0 or length < 1 or cycles < 1 or not 0 < rising <= 1 or min(begin, end) < 0:
         raise DegenerateInputError(

@@ -45,7 +45,7 @@ def local_dimension(rows: Tensor, k: int = 20) -> Tensor:
     Example:
         >>> line = torch.arange(200.0, dtype=torch.float64)[:, None]
         >>> round(float(local_dimension(line, k=50).neg().exp()), 1)  # distances 1, 1, 2, 2, … 25: one dimension
-        1.1
+        1.0
     """
     X = checked(rows, "local_dimension")
     if k < 2:
