@@ -39,7 +39,7 @@ def decorrelation(rows: Tensor) -> Tensor:
         n d².
 
     Example:
-        >>> round(float(decorrelation(torch.tensor([[1.0, 1.0], [2.0, 2.0], [4.0, 4.0]])))), 4)
+        >>> round(float(decorrelation(torch.tensor([[1.0, 1.0], [2.0, 2.0], [4.0, 4.0]]))), 4)
         1.0
     """
     X = checked(rows, "decorrelation")
