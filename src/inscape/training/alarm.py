@@ -21,8 +21,8 @@ class Alarm:
         text: the same in a sentence.
 
     Example:
-        >>> alarm("fall", 240, "encoder", "effective_rank", 3.14, 17.2).text
-        'step 240: effective_rank of encoder fell to 3.14 (before: 17.2)'
+        >>> Alarm(240, "encoder", "effective_rank", 3.1, 17.2, "step 240: effective_rank of encoder fell to 3.10 (before: 17.2)").baseline
+        17.2
     """
 
     step: int

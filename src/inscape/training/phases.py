@@ -51,7 +51,7 @@ def phases(result: Result, measure: str = "effective_rank", site: str | None = N
 
     Example:
         >>> steps = [{"site": "a", "measure": "effective_rank", "value": v, "axis": "step", "at": s} for s, v in enumerate((8, 4, 9, 6))]
-        >>> [phase.name for phase in phases(Result(steps))]
+        >>> [phase.name for phase in phases(ix.Result(steps))]
         ['collapse', 'expansion', 'compression']
     """
     if not least > 0:
