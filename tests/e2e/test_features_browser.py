@@ -53,8 +53,8 @@ def _on(features, words, least):
 @pytest.mark.slow
 def test_a_person_recognizes_features_of_the_tiny_model(shakespeare):
     found = shakespeare.result
-    assert found.value(measure="alive") == pytest.approx(0.77, abs=0.1)
-    assert found.value(measure="detection") == pytest.approx(0.84, abs=0.03)  # as docs/first-dictionary.md tells
+    assert found.value(measure="alive") > 0.85
+    assert found.value(measure="detection") == pytest.approx(0.83, abs=0.03)  # as docs/first-dictionary.md tells
     _on(shakespeare, {"\n"}, 0.9)
     _on(shakespeare, {".", "?", "!"}, 0.85)
     _on(shakespeare, {":"}, 0.85)
