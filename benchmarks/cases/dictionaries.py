@@ -30,7 +30,7 @@ def trainer(b: int, d: int, m: int, k: int) -> Trainer:
     """Clip, counts of silent rows and the auxiliary loss are on, as by default."""
     recipe = ix.dictionaries.TopK(width=m, k=k)
     p = recipe.start(d, d, torch.Generator().manual_seed(0))
-    return Trainer(recipe, p, 1000, b, default_rate(1000, m, b), 10_000_000)
+    return Trainer(recipe, p, 1000, b, default_rate(1000, m, b, recipe.haste), 10_000_000)
 
 
 def training_memory(b: int, d: int, m: int, k: int) -> dict[str, float]:

@@ -111,7 +111,7 @@ def train(
         inputs, outputs = job.recipe.sides(job.group)
         d, out = (sum(view.d for view in side) for side in (inputs, outputs))
         p = job.recipe.start(d, out, torch.Generator().manual_seed(job.seed))
-        rate = run.rate or default_rate(run.steps, job.recipe.width, run.batch)
+        rate = run.rate or default_rate(run.steps, job.recipe.width, run.batch, job.recipe.haste)
         name = f"{job.recipe!r} of {job.group[0].system}/{job.group[0].site} (seed {job.seed})"
         patience = default_patience(run.rows, run.batch)
         trainers.append(Trainer(job.recipe, p, run.steps, run.batch, rate, patience, job.seed, name, total))

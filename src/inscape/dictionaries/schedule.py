@@ -11,14 +11,14 @@ def default_batch(rows: int) -> int:
     return min(4096, max(256, 2 ** int(math.log2(wanted))))
 
 
-def default_rate(steps: int, width: int, batch: int) -> float:
+def default_rate(steps: int, width: int, batch: int, haste: float) -> float:
     """Learning rate of Adam: small for wide dictionaries and long runs, large for short ones.
 
-    2.5·10⁻⁴ √(2¹⁴ / width) for 10⁵ steps, near what Gao et al. 2024 use; a run of fewer steps gets a rate that is larger by the power 2/5
-    of how much shorter it is, and a batch below 1024 rows a rate that is smaller by its square root.
+    2.5·10⁻⁴ √(2¹⁴ / width) for 10⁵ steps, near what Gao et al. 2024 use; a run of fewer steps gets a rate that is larger by the power
+    `haste` of how much shorter it is, and a batch below 1024 rows a rate that is smaller by its square root.
     """
     by_width = 2.5e-4 * math.sqrt(2**14 / width)
-    by_steps = max(1.0, 1e5 / max(1, steps)) ** 0.4
+    by_steps = max(1.0, 1e5 / max(1, steps)) ** haste
     return min(2e-2, by_width * by_steps * min(1.0, math.sqrt(batch / 1024)))
 
 

@@ -26,6 +26,7 @@ class Trained(Recipe):
 
     replants: ClassVar[bool] = False  # whether dead features start again from rows that are reconstructed badly
     momenta: ClassVar[tuple[float, float]] = (0.9, 0.999)  # of Adam
+    haste: ClassVar[float] = 0.4  # how the default rate grows for short runs: the power of how much shorter they are
     unit: ClassVar[bool] = False  # whether directions of length 1 are part of the definition
     in_code_units: ClassVar[tuple[str, ...]] = ("b_enc",)  # tensors that grow with the codes when rows grow
 

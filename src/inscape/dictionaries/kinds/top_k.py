@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -32,6 +33,8 @@ class TopK(Trained):
         >>> ix.dictionaries.TopK(width=8192, k=32)
         TopK(width=8192)
     """
+
+    haste: ClassVar[float] = 1 / 3  # a higher rate leaves a fifth of the features dead where others only gain
 
     k: int = 32
     auxiliary: float = 1 / 32
