@@ -172,7 +172,7 @@ def test_the_kind_follows_from_the_rows_unless_it_is_named(rows, settings, kind)
 
 
 def test_an_unknown_kind_has_no_figure():
-    with pytest.raises(ResultError, match="no figure is known for results of kind 'odd'; there are measure, compare"):
+    with pytest.raises(ResultError, match="no figure is known for results of kind 'odd'; there are measure, features, compare"):
         Result([row()], settings={"result": "odd"}).plot()
 
 
