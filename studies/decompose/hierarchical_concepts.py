@@ -29,10 +29,10 @@ CHECKS = {
 }
 CONTROL_FAILS = "specific concepts are found better"
 VERDICT = (
-    "Holds at every seed, and the specific concepts show that the hierarchy is why: flat ones (all orthogonal, none under another) are found "
-    "equally well by both. General concepts are found better by the pursuit in flat and even in Gaussian rows, where they are the directions "
-    "of the largest variance, so that check alone says nothing of concepts. Control and the check that it must fail were chosen after the "
-    "first results: flat concepts were to be the control."
+    "Holds at every seed, and the specific concepts show that the hierarchy is why: flat ones (all orthogonal, none under another) are "
+    "found equally well by both. General concepts are found better by the pursuit in flat and even in Gaussian rows, where they are the "
+    "directions of the largest variance, so that check alone says nothing of concepts. Control and the check that it must fail were chosen "
+    "after the first results: flat concepts were to be the control."
 )
 
 
