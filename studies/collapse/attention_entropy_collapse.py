@@ -30,8 +30,8 @@ CHECKS = {
 }
 CONTROL_FAILS = "without it attention loses half of its entropy"
 VERDICT = (
-    "Holds for the entropy at every seed: it falls to a fifth or less without σReparam and keeps three quarters with it. The loss begins to "
-    "rise in the last updates, by .2 to .5 nats where .5 was asked, so a run of this length sees the beginning of the instability. With "
+    "Holds for the entropy at every seed: it falls to a fifth or less without σReparam and keeps three quarters with it. The loss begins "
+    "to rise in the last updates, by .2 to .5 nats where .5 was asked, so a run of this length sees the beginning of the instability. With "
     "σReparam it ends .4 to .7 lower (.5 asked, missed at one seed), after a slower start."
 )
 
