@@ -65,15 +65,15 @@ def report(*results: object, to: str | os.PathLike[str] = "report.html", title: 
 def _page(title: str, results: Sequence[Result], stores: Sequence[Store], sections: Sequence[Section]) -> str:
     css = files("inscape.reporting").joinpath("report.css").read_text(encoding="utf-8")
     cautions = [(s.title, text) for s in sections for text in s.cautions]
+    words = glossary([measure for s in sections for measure in s.measures])
     links = [
         ("findings", "Findings"),
         *((f"r{i}", s.title) for i, s in enumerate(sections)),
-        ("measures", "Measures"),
+        *([("measures", "Measures")] if words else []),
         ("origin", "Origin"),
     ]
     nav = "".join(f'<a href="#{anchor}">{escape(text)}</a>' for anchor, text in links)
     body = "".join(f"<section id=r{i}><h2>{escape(s.title)}</h2>{s.body}</section>" for i, s in enumerate(sections))
-    words = glossary([measure for s in sections for measure in s.measures])
     named = [(s.title, result) for s, result in zip(sections, results, strict=True)]
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -94,7 +94,7 @@ def _page(title: str, results: Sequence[Result], stores: Sequence[Store], sectio
 <section id=findings><h2>Findings</h2>
 <div class=said><div>{_findings(sections)}</div>{_cautions(cautions)}</div></section>
 {body}
-<section id=measures><h2>Measures</h2>{words}</section>
+{f"<section id=measures><h2>Measures</h2>{words}</section>" if words else ""}
 <section id=origin><h2>Origin</h2>
 <h3>To get these numbers again</h3>{provenance.commands(results)}
 {f"<h3>Stores</h3>{provenance.store_table(stores)}" if stores else ""}

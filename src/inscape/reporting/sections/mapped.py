@@ -29,7 +29,7 @@ def map_section(result: Result, name: str) -> Section:
         detail = f"{chance}n = {best['n']:,}; {best['interval_method'] or 'no interval'}"
         findings.append(Finding(f"The {escape(str(best['label']))} map {said}.", escape(detail), weight=0.6))
     drawn = figure(partial(_draw, result), name=f"{name}-m", alt="scores of maps between spaces, with intervals and chance")
-    body = f'<div class="figures wide">{drawn}</div>' + folded(f"All {len(result):,} numbers", result_table(result))
+    body = f'<div class="figures panels">{drawn}</div>' + folded(f"All {len(result):,} numbers", result_table(result))
     systems = dict.fromkeys([*result.unique("system"), *result.unique("system_b")])
     title = str(result.settings.get("title") or f"Map between {' and '.join(systems) or 'two spaces'}")
     return Section(title, tuple(findings), tuple(cautions_of(result)), body, ())

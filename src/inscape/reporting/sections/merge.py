@@ -23,7 +23,7 @@ def merge_section(result: Result, name: str) -> Section:
     text = f"<b>{share:.0%}</b> of the units of {system} are enough: with alike ones joined, its score stays within {tolerance:g}."
     finding = Finding(text, f"score of the whole network {heads['merged_score']:.3g}; weights alone decide what is joined", weight=0.5)
     drawn = figure(partial(_draw, result), name=f"{name}-f", alt="units left over the threshold, and the score over units left")
-    body = f'<div class="figures wide">{drawn}</div>' + folded(f"All {len(result):,} numbers", result_table(result))
+    body = f'<div class="figures panels">{drawn}</div>' + folded(f"All {len(result):,} numbers", result_table(result))
     title = str(result.settings.get("title") or f"Merged features of {system}")
     return Section(title, (finding,), tuple(cautions_of(result)), body, ())
 

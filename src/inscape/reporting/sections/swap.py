@@ -35,7 +35,7 @@ def swap_section(result: Result, name: str) -> Section:
         for one in told.get("worst", ())
     ]
     table = plain_table(("query", "text", "overlap", "old first", "new first"), worst) if worst else ""
-    body = f'<div class="figures wide">{drawn}</div><ul class=note>{routes}</ul>' + folded("Queries that lose most", table)
+    body = f'<div class="figures panels">{drawn}</div><ul class=note>{routes}</ul>' + folded("Queries that lose most", table)
     body += folded(f"All {len(result):,} numbers", result_table(result))
     title = str(told.get("title") or f"May {result.unique('system_b')[0]} take the place of {result.unique('system')[0]}?")
     return Section(title, tuple(findings), tuple(cautions_of(result)), body, ())
