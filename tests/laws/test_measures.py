@@ -23,6 +23,11 @@ MEASURES = ix.measures.all_measures()
 N, P, Q, CLASSES = 120, 36, 32, 4
 
 each_measure = pytest.mark.parametrize("measure", MEASURES, ids=lambda measure: measure.name)
+# Two that take seconds where rows are odd: these cases run with the slow tests.
+SLOW = ("one_to_many_lasso", "rtd")
+each_measure_on_odd_rows = pytest.mark.parametrize(
+    "measure", [pytest.param(one, marks=pytest.mark.slow if one.name in SLOW else (), id=one.name) for one in MEASURES]
+)
 
 
 def claims(kind: str) -> pytest.MarkDecorator:
@@ -310,7 +315,7 @@ def outcome(measure: Measure, data: list[Any]) -> Any:
         return error
 
 
-@each_measure
+@each_measure_on_odd_rows
 @pytest.mark.parametrize("kind", ODD)
 def test_odd_input_gives_a_number_or_an_error_that_the_docstring_names(measure: Measure, kind: str) -> None:
     X, Y, labels = ODD[kind]()
@@ -330,7 +335,7 @@ def test_nan_and_infinity_are_refused_with_their_place(measure: Measure, value: 
         evaluated(measure, spoiled(value))
 
 
-@each_measure
+@each_measure_on_odd_rows
 @pytest.mark.parametrize("kind", DEGENERATE)
 def test_degenerate_input_is_refused_exactly_where_declared(measure: Measure, kind: str) -> None:
     data = ODD[kind]()
