@@ -74,8 +74,19 @@ def begin_sparse(p: Tensors, x: Tensor, moment: Moment, *, centers: bool) -> Non
     if moment.step:
         return
     m = p["encoder"].shape[0]
-    least = largest(lambda: activation_blocks(p, x, centers), max(1, m // 64), len(x), {})[1]
-    p["b_enc"].sub_(float(moment.total(torch.tensor(least)) / moment.total(torch.ones(()))))
+    active, processes = max(1, m // 64), round(float(moment.total(torch.ones(()))))
+    codes, least = largest(lambda: activation_blocks(p, x, centers), min(m, active * processes), len(x), {})
+    p["b_enc"].sub_(least if processes == 1 else _least_of_all(codes.values, active * moment.batch, moment))
+
+
+def _least_of_all(values: Tensor, wanted: int, moment: Moment) -> float:
+    """The smallest of the `wanted` largest values of all processes, by bisection: they only exchange counts."""
+    low, high = 0.0, float(moment.total(values.max() if len(values) else values.new_zeros(())))
+    for _ in range(50):
+        middle = (low + high) / 2
+        enough = float(moment.total((values >= middle).sum().double())) >= wanted
+        low, high = (middle, high) if enough else (low, middle)
+    return low
 
 
 def auxiliary_count(d: int) -> int:
