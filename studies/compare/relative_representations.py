@@ -16,10 +16,9 @@ PAPER = (
 )
 CLAIM = (
     "Angles between stimuli are much the same in networks that differ by their seed, so cosines with shared anchors are coordinates "
-    "that both "
-    "share: a classifier that was trained on those of one network reads the other without any training."
+    "that both share: a classifier that was trained on those of one network reads the other without any training."
 )
-SCALE = "Fully connected networks on scans of 8 × 8 digits, two of different seeds, in place of VGG, ViT and text encoders."
+SCALE = "Fully connected networks on scans of 8 × 8 digits, four of different seeds, in place of VGG, ViT and text encoders."
 
 
 def classifier(rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -38,8 +37,8 @@ def measured(seed: int, small: bool, *, anchored: bool) -> dict[str, float]:
     images, digits = data.train_images, data.train_labels.numpy()
     held, truth = data.images, data.labels.numpy()
     spaces: list[tuple[np.ndarray, np.ndarray]] = []
-    for one in range(2):
-        net = zoo.train_digits(partial(zoo.DigitsMLP, 64, 2), data, epochs=14 if small else 20, seed=10 * seed + one).module
+    for one in range(4):
+        net = zoo.train_digits(partial(zoo.DigitsMLP, 64, 2), data, epochs=20, seed=10 * seed + one).module
         spaces.append(tuple(ix.capture(net, part, sites="layers.1.0")["layers.1.0"].numpy() for part in (images, held)))
     found: dict[str, list[float]] = {name: [] for name in ("own", "absolute", "relative", "mapped", "cosine")}
     rng = np.random.default_rng(seed)

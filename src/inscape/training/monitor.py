@@ -45,7 +45,7 @@ class Monitor:
         tokens: which positions give rows, as for `ix.capture`.
         labels: for measures of classes, as for `ix.measure`.
         weights: layers that measures read beside the rows: one, or a dictionary from site to layer; default the last linear layer.
-        false_alarms: the chance of any alarm in 1,000 probes while all series only scatter about a level, independently.
+        false_alarms: the chance of any alarm in 1,000 probes while all series only scatter about a level, independently; up to .1.
         least: the smallest change that matters, as a share of a series' level.
         pooled: follow the mean over the sites of each measure (the site "mean of sites") in place of every site by itself: fewer chances of
             a false alarm, and less noise where a collapse reaches all sites.
