@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 
 import inscape as ix
-from inscape.training.objectives import sigma_reparam
+from inscape import training
 
 PAPER = "Zhai et al. 2023, Stabilizing transformer training by preventing attention entropy collapse"
 CLAIM = (
@@ -54,7 +54,7 @@ def _trained(seed: int, small: bool, growth: float) -> dict[str, float]:
         torch.manual_seed(seed)
         model = ix.zoo.GPT(258, d=32, layers=2, heads=4, context=32)
         if name == "sigma":
-            sigma_reparam(model)
+            training.objectives.sigma_reparam(model)
         optimizer = torch.optim.Adam(model.parameters(), lr=RATE, betas=(0.9, 0.95))
         ramp = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: growth ** max(0.0, (step - BEGIN) / (STEPS - BEGIN)))
         mon = ix.Monitor(model, held_out[::2] if small else held_out, SITE, "attention_entropy", 40 if small else 20, tokens="all")

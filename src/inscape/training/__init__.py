@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inscape.training import objectives as objectives
 from inscape.training.alarm import Alarm
 from inscape.training.callbacks import huggingface_callback, lightning_callback
 from inscape.training.detection import ChangeDetector, alarm_threshold
