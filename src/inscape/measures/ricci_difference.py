@@ -59,7 +59,7 @@ def ricci_difference(x: Graph, y: Graph, *, k: int = 8, idleness: float = 0.5, e
         Ricci flow", 2025, compare such distributions; Ollivier, "Ricci curvature of Markov chains on metric spaces", 2009.
 
     Cost:
-        n² d for the neighbors of each system, then a linear program of about k² unknowns per edge. No interval.
+        n² d for the neighbors of each system, then a maximum flow of about k² arcs per edge. No interval.
 
     Bias:
         Depends on k and on n: compare samples of one size.

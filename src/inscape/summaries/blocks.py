@@ -80,18 +80,32 @@ def needs_double(pilot: Tensor, used: int | None = None) -> bool:
     last = min(used or d, m - 1, d)
     if last < 1:
         return False
-    products = gram(rows.T if m < d else rows)
     share = 100 * torch.finfo(torch.float32).eps
     with threads(1):  # at most 1,024 wide: more threads would wait for each other
-        if m > d:
-            # Of all eigenvalues the largest is no more than the Frobenius norm: what stays positive definite without this share of it
-            # has no smaller one, which costs a quarter of the eigenvalues.
-            rest = products.clone()
-            rest.diagonal().sub_(share * float(torch.linalg.matrix_norm(products)))
-            if int(torch.linalg.cholesky_ex(rest).info) == 0:
-                return False
+        products = gram(rows.T if m < d else rows)
+        if m > d and _all_above(products, share):
+            return False
         eigenvalues = torch.linalg.eigvalsh(products)
     return float(eigenvalues[-last]) <= share * float(eigenvalues[-1])
+
+
+def keeps_digits(scatter: Tensor) -> bool:
+    """Whether a scatter [d, d] from products in fp32 is certain to hold all of its eigenvalues; d³ / 3. False may mean either.
+
+    The line is four times that of `needs_double`, since the error of the products themselves moves the eigenvalues.
+    """
+    with threads(1):
+        return _all_above(scatter.float(), 400 * torch.finfo(torch.float32).eps)
+
+
+def _all_above(products: Tensor, share: float) -> bool:
+    """Whether every eigenvalue is certain to exceed this share of the largest, for a quarter of the cost of finding them.
+
+    The largest is no more than the Frobenius norm: what stays positive definite without this share of it has no smaller one.
+    """
+    rest = products.clone()
+    rest.diagonal().sub_(share * float(torch.linalg.matrix_norm(products)))
+    return int(torch.linalg.cholesky_ex(rest).info) == 0
 
 
 def unit_rows(wide: Tensor, rows: Tensor, need: str) -> Tensor:

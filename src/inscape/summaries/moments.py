@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from inscape.arrays import as_rows, row_blocks
+from inscape.arrays import as_rows, compute_dtype, row_blocks
 from inscape.errors import DegenerateInputError, StoreMismatchError
 from inscape.summaries.base import Summary
-from inscape.summaries.blocks import gram, needs_double, pilot_shift, shifted
+from inscape.summaries.blocks import gram, keeps_digits, needs_double, pilot_shift, shifted
 from inscape.summaries.spectra import descending, eigenvectors, inverse_square_root, without_rounding
 from inscape.summaries.sums import PowerSums, accumulate, added, checked_weights, sums_of
 
@@ -71,21 +71,34 @@ class Moments(Summary):
         row_weights = None if weights is None else checked_weights(weights, rows)
         if rows.shape[0] == 0:
             return self
-        self._prepare(rows)
+        self._place(rows)
         self._build()
         self._forget()
-        dtype = torch.float64 if self._precise else torch.float32
         parts: PowerSums | None = None
-        # Blocks of fewer than 2,048 rows would add to the d×d total too often.
-        step = max(2048, FRESH_BYTES // (rows.shape[1] * dtype.itemsize))
-        for block in (part for whole in row_blocks(rows.shape[0], rows.shape[1], dtype.itemsize) for part in _cut(whole, step)):
-            Z = shifted(rows[block], self.shift, dtype)
-            part = sums_of(Z, None if row_weights is None else row_weights[block], self.shift.device, matrix=True)
-            parts = part if parts is None else accumulate(parts, part)
-        if parts is not None:
-            self._sums = parts if self._sums is None else added(self._sums, parts)
+        if self._precise is None and compute_dtype(rows.dtype) == torch.float32 and rows.shape[0] > rows.shape[1]:
+            # Most rows allow fp32, which their own scatter tells for less than a pilot costs.
+            parts = self._summed(rows, row_weights, torch.float32)
+            assert parts.second is not None
+            if keeps_digits(parts.second - torch.outer(parts.first, parts.first) / max(parts.n, 1)):
+                self._precise = False
+        self._decide(rows)
+        if parts is None or self._precise:
+            parts = self._summed(rows, row_weights, torch.float64 if self._precise else torch.float32)
+        self._sums = parts if self._sums is None else added(self._sums, parts)
         self._count = None if self._count is None else self._count + rows.shape[0]
         return self
+
+    def _summed(self, rows: Tensor, weights: Tensor | None, dtype: torch.dtype) -> PowerSums:
+        """Power sums of rows about the shift, products in `dtype`."""
+        # Blocks of fewer than 2,048 rows would add to the d×d total too often.
+        step = max(2048, FRESH_BYTES // (rows.shape[1] * dtype.itemsize))
+        total: PowerSums | None = None
+        for block in (part for whole in row_blocks(rows.shape[0], rows.shape[1], dtype.itemsize) for part in _cut(whole, step)):
+            Z = shifted(rows[block], self.shift, dtype)
+            part = sums_of(Z, None if weights is None else weights[block], self.shift.device, matrix=True)
+            total = part if total is None else accumulate(total, part)
+        assert total is not None  # there is at least one row
+        return total
 
     def merge(self, other: Moments) -> Moments:
         """The moments of both sets of rows; the other's sums move exactly to this shift. Cost d²."""
@@ -290,18 +303,20 @@ class Moments(Summary):
         """The centered n×n Gram matrix of resident rows, in fp64: it is smaller than the scatter."""
         return None if self._rows is None else gram((shifted(self._rows, self.shift, torch.float64) - self._drift).T)
 
-    def _prepare(self, rows: Tensor) -> None:
+    def _place(self, rows: Tensor) -> None:
         if self._shift is None:
             self._shift = pilot_shift(rows)
         elif self._shift.shape[0] != rows.shape[1]:
             raise StoreMismatchError(f"these moments are of {self._shift.shape[0]} units, the new rows have shape {tuple(rows.shape)}")
+
+    def _decide(self, rows: Tensor) -> None:
         if self._precise is None or rows.dtype == torch.float64:
             self._precise = needs_double(rows)
 
     def _hold(self, rows: Tensor) -> None:
         """Keeps few resident rows instead of the d×d sums."""
         self._precise = True
-        self._prepare(rows)
+        self._place(rows)
         self._rows = rows
         self._count = rows.shape[0]
         self._sums = sums_of(shifted(rows, self.shift, torch.float64), None, self.shift.device, matrix=False)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 
+import numpy as np
 from jaxtyping import Float
-from torch import Tensor, finfo, linalg
+from torch import Tensor, finfo, from_numpy, linalg
 
 from inscape.arrays import threads
 from inscape.errors import DegenerateInputError
@@ -22,8 +23,11 @@ def descending(matrix: Float[Tensor, "a a"], length: int) -> Float[Tensor, " len
 
     Values within the solver's own rounding (8 × 2.2e-16 of the largest) are 0: they say nothing about the matrix.
     """
-    with solver_threads(matrix.shape[0]):
-        values = linalg.eigvalsh(matrix)
+    if matrix.device.type == "cpu" and matrix.shape[0] <= SMALL and bool(matrix.isfinite().all()):
+        values = from_numpy(np.linalg.eigvalsh(matrix.numpy()))  # two thirds of the time of torch's
+    else:
+        with solver_threads(matrix.shape[0]):
+            values = linalg.eigvalsh(matrix)
     return without_rounding(values, length)
 
 

@@ -98,6 +98,24 @@ def test_half_precision_rows_are_exact_numbers(dtype: torch.dtype) -> None:
     assert torch.allclose(Moments.of(X).scatter, Moments.of(X.double()).scatter, rtol=1e-5, atol=1e-3)
 
 
+def test_the_rows_own_scatter_allows_fp32_and_a_pilot_has_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def pilot(rows: torch.Tensor) -> bool:
+        asked.append(needs_double(rows))
+        return asked[-1]
+
+    monkeypatch.setattr("inscape.summaries.moments.needs_double", pilot)
+    generator = torch.Generator().manual_seed(0)
+    X = torch.randn(400, 6, generator=generator)
+    for spread, pilots in ((1.0, []), (1e-2, [False]), (1e-4, [True])):  # of the least direction: variances 1, 1e-4 and 1e-8
+        asked.clear()
+        rows = X * torch.tensor([1, 1, 1, 1, 1, spread]) + 1000
+        exact = np.linalg.eigvalsh(np.cov(rows.double().numpy().T, ddof=0))
+        assert Moments.of(rows).eigenvalues.flip(0).numpy() == pytest.approx(exact, rel=1e-3 if pilots == [False] else 1e-4)
+        assert asked == pilots
+
+
 def test_given_shift_and_streaming_give_the_same_sums() -> None:
     m = Moments(shift=torch.full((6,), 1 / 3, dtype=torch.float64)).update(TALL[:10].astype(np.float32)).update(TALL[10:])
     assert float(m.shift[0]) == 1 / 3
