@@ -41,14 +41,16 @@ class ChangeDetector:
     """Follows one series and alarms when it leaves its own recent past, whatever its unit and scale.
 
     Each value is set beside a baseline, the median of the 24 values that end 4 before it (at least 8), in units of their scatter about a
-    robust line, and of `least` times the median where that is more. What exceeds one such unit in the direction of harm is added up;
-    the alarm comes when the sum passes the threshold. One probe counts for 4 at most, so that single outliers never alarm; NaN and
-    infinity alarm at once. After an alarm the detector begins again.
+    robust line, or of `least` times the median or times the way from there to `end`, whichever is most. What exceeds one such unit in the
+    direction of harm is added up; the alarm comes when the sum passes the threshold. One probe counts for 4 at most, so that single
+    outliers never alarm; NaN and infinity alarm at once. After an alarm the detector begins again.
 
     Args:
         side: "fall", "rise" or "both": which change is harm.
         threshold: the sum that alarms, from `alarm_threshold`.
         least: the smallest change that matters, as a share of the baseline.
+        end: where harm ends at the latest, for a series with such a bound: a mean cosine near 0 can rise to 1, and a rise from .14 to .17
+            is a fifth of the baseline, but a small part of that way.
 
     Raises:
         DegenerateInputError: an unknown side, a threshold that is not positive, or a negative share.
@@ -62,7 +64,7 @@ class ChangeDetector:
         [44]
     """
 
-    def __init__(self, side: str = "both", threshold: float = 13.6, least: float = 0.1) -> None:
+    def __init__(self, side: str = "both", threshold: float = 13.6, least: float = 0.1, end: float | None = None) -> None:
         if side not in SIDES or not threshold > 0 or not least >= 0:
             raise DegenerateInputError(
                 f"side={side!r}, threshold={threshold}, least={least}: give 'fall', 'rise' or 'both', a threshold above 0 and a share of "
@@ -71,6 +73,7 @@ class ChangeDetector:
         self.side = side
         self.threshold = threshold
         self.least = least
+        self.end = end
         self.baseline: float | None = None  # that the last value was set beside
         self.sums = {"fall": 0.0, "rise": 0.0}
         self._values: list[float] = []
@@ -86,7 +89,8 @@ class ChangeDetector:
             self.baseline = None
             return None
         self.baseline = float(np.median(past))
-        unit = max(scatter(past), self.least * abs(self.baseline), 1e-300)
+        way = 0.0 if self.end is None else abs(self.end - self.baseline)
+        unit = max(scatter(past), self.least * max(abs(self.baseline), way), 1e-300)
         moved = min(CAPPED, max(-CAPPED, (value - self.baseline) / unit))
         for side, harm in (("fall", -moved), ("rise", moved)):
             self.sums[side] = max(0.0, self.sums[side] + harm - ALLOWED)

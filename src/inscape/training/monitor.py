@@ -46,7 +46,8 @@ class Monitor:
         labels: for measures of classes, as for `ix.measure`.
         weights: layers that measures read beside the rows: one, or a dictionary from site to layer; default the last linear layer.
         false_alarms: the chance of any alarm in 1,000 probes while all series only scatter about a level, independently; up to .1.
-        least: the smallest change that matters, as a share of a series' level.
+        least: the smallest change that matters, as a share of a series' level, or of the way from there to the harmful end of the measure's
+            range where that is more.
         pooled: follow the mean over the sites of each measure (the site "mean of sites") in place of every site by itself: fewer chances of
             a false alarm, and less noise where a collapse reaches all sites.
         log: gets a dictionary of numbers and the step at every probe; `wandb.log`, for instance.
@@ -87,6 +88,7 @@ class Monitor:
         chosen = as_measures(list(measures) if isinstance(measures, Mapping) else measures, arity=1)
         given = dict(measures) if isinstance(measures, Mapping) else {}
         self._sides = {one.label: given.get(one.label, harm_of(one.name)) for one in chosen} | {"loss": harm_of("loss")}
+        self._ends = {one.label: end for one in chosen if (end := _end(one, self._sides[one.label])) is not None}
         self.every, self.pooled = every, pooled
         self.steps = 0
         self.alarms: list[Alarm] = []
@@ -191,7 +193,7 @@ class Monitor:
     def _detector(self, site: str, label: str) -> ChangeDetector:
         key = (site, label)
         if key not in self._detectors:
-            self._detectors[key] = ChangeDetector(self._sides[label], self._threshold, self._least)
+            self._detectors[key] = ChangeDetector(self._sides[label], self._threshold, self._least, self._ends.get(label))
         return self._detectors[key]
 
     def _cut(self, step: int) -> None:
@@ -246,6 +248,12 @@ def _mean(rows: Sequence[Mapping[str, Any]], label: str) -> dict[str, Any]:
     if broken or not values:
         return {**pooled, "value": None, "reason": broken or "no site has a value"}
     return {**pooled, "value": sum(values) / len(values)}
+
+
+def _end(measure: Measure, side: str) -> float | None:
+    """The end of a measure's range that lies on the side of harm, where there is one."""
+    end = {"fall": measure.range[0], "rise": measure.range[1]}.get(side, math.inf)
+    return end if math.isfinite(end) else None
 
 
 def _is_broken(reason: str | None) -> bool:

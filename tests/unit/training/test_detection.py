@@ -43,6 +43,17 @@ def test_the_unit_of_a_series_does_not_matter(factor: float):
     assert first(-factor * values, side="rise") == (first(values, side="fall")[0], "rise")
 
 
+def test_the_way_to_the_end_of_the_range_is_a_measure_of_what_matters():
+    # From .14 to .17 is a fifth of the level, but a thirtieth of the way to 1.
+    values = [0.14] * 20 + [0.17] * 60
+    assert first(values, side="rise") is not None and first(values, side="rise", end=1.0) is None
+    # A tenth of the way is .086: .4 is 3.02 units above, of which 2.02 count, 14.2 after seven probes.
+    assert first([0.14] * 20 + [0.4] * 30, side="rise", end=1.0) == (26, "rise")
+    # Where the level is the longer way, it alone counts.
+    fall = [10.0] * 20 + [7.5] * 30
+    assert first(fall, side="fall", threshold=8.9, end=1.0) == first(fall, side="fall", threshold=8.9)
+
+
 def test_small_changes_and_slow_healthy_ones_are_silent():
     assert first([10.0] * 30 + [9.2] * 200, side="fall") is None  # below a tenth of the level
     assert first(10 * 0.998 ** np.arange(500), side="fall") is None  # two percent in ten probes

@@ -176,6 +176,12 @@ def test_labels_weights_and_directions_reach_the_measures():
     assert mon.result().value(measure="spectral_alignment", at=1) == ix.measures.spectral_alignment(rows, weights=model[2])
 
 
+def test_a_bounded_measure_is_followed_on_its_way_to_the_harmful_end():
+    mon = Monitor(net(), HELD_OUT, "4", ["mean_cosine", "effective_rank", "alpha_req"], every=1)
+    # A cosine can rise to 1 and a rank can fall to 1; the exponent is watched on both sides, so no end of it is the harmful one.
+    assert mon._ends == {"mean_cosine": 1.0, "effective_rank": 1.0}
+
+
 def test_wrong_input_is_refused_before_training(tmp_path: Path):
     model = net()
     with pytest.raises(DegenerateInputError, match="every=0"):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from inscape.zoo.collapses.base import TrainingRun, collapsing
-from inscape.zoo.collapses.views import knn_accuracy, two_views
-from inscape.zoo.digits import digits
+from inscape.zoo.collapses.views import trained_on_views
 
 
 class Siamese(nn.Module):
@@ -28,33 +26,13 @@ class Siamese(nn.Module):
 @collapsing("simsiam")
 def simsiam(healthy: bool, seed: int) -> TrainingRun:
     """SimSiam on handwritten digits, with and without the stopped gradient (Chen & He 2021)."""
-    data = digits(seed=seed)
-    images, held_out = data.train_images.flatten(1), data.images.flatten(1)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = Siamese()
-    generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.2, momentum=0.9, weight_decay=1e-3)
-    warm = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / 150))
 
-    def update() -> Tensor:
-        model.train()
-        a, b = (model(view) for view in two_views(images, 128, generator))
-        first, second = (a.detach(), b.detach()) if healthy else (a, b)
-        loss = -(F.cosine_similarity(model.predictor(a), second).mean() + F.cosine_similarity(model.predictor(b), first).mean()) / 2
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        warm.step()
-        return loss.detach()
+    def loss(model: nn.Module, first: Tensor, second: Tensor) -> Tensor:
+        assert isinstance(model, Siamese)
+        a, b = model(first), model(second)
+        to_a, to_b = (a.detach(), b.detach()) if healthy else (a, b)
+        return -(F.cosine_similarity(model.predictor(a), to_b).mean() + F.cosine_similarity(model.predictor(b), to_a).mean()) / 2
 
-    return TrainingRun(
-        model,
-        update,
-        500,
-        held_out[:256],
-        ("projector",),
-        ("von_neumann_entropy", "mean_cosine"),
-        lambda: knn_accuracy(model, images, data.train_labels, held_out, data.labels),
-        "kNN accuracy",
+    return trained_on_views(
+        Siamese, loss, seed, sites=("projector",), measures=("von_neumann_entropy", "mean_cosine"), rate=0.2, decay=1e-3
     )
