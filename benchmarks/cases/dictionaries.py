@@ -26,9 +26,9 @@ def sizes(tiny: bool) -> dict[str, int]:
     return {"b": 128, "d": 32, "m": 128, "k": 4} if tiny else {"b": 4096, "d": 384, "m": 4096, "k": 32}
 
 
-def trainer(b: int, d: int, m: int, k: int) -> Trainer:
-    """Clip, counts of silent rows and the auxiliary loss are on, as by default."""
-    recipe = ix.dictionaries.TopK(width=m, k=k)
+def trainer(b: int, d: int, m: int, k: int, coarse: bool = False) -> Trainer:
+    """Clip, counts of silent rows and the auxiliary loss are on, as by default; `coarse` chooses in bfloat16."""
+    recipe = ix.dictionaries.TopK(width=m, k=k, coarse=coarse)
     p = recipe.start(d, d, torch.Generator().manual_seed(0))
     return Trainer(recipe, p, 1000, b, default_rate(1000, m, b, recipe.haste), 10_000_000)
 
@@ -56,21 +56,21 @@ def steps(advance: Callable[[Tensor], object], rows: list[Tensor]) -> Callable[[
 
 
 def beside(
-    peer: str, advance: Callable[[Setup], Callable[[Tensor], object]], limits: tuple[float | None, float | None]
+    peer: str, advance: Callable[[Setup], Callable[[Tensor], object]], limits: tuple[float, float | None, float]
 ) -> Callable[[Setup], None]:
     """Adds a peer's steps on the same rows, and how many times as long they take."""
 
     def add(setup: Setup) -> None:
         step = advance(setup)
         setup.subjects["peer"] = Subject(steps(step, setup.material["rows"]))
-        for clock, limit in zip(("wall", "cpu"), limits, strict=True):
+        for name, ours, clock, how, limit in (
+            ("wall", "inscape", "wall", "fp32", limits[0]),
+            ("cpu", "inscape", "cpu", "fp32", limits[1]),
+            ("bf16_wall", "coarse", "wall", "chosen in bf16", limits[2]),
+        ):
             what = "wall time" if clock == "wall" else "CPU time"
-            setup.figures[f"{peer}_{clock}"] = Figure(
-                f"{peer}: {what} of a training step over inscape's ({TEXT}, fp32)",
-                ratio("peer", "inscape", clock),
-                limit,
-                "higher",
-                peer=peer,
+            setup.figures[f"{peer}_{name}"] = Figure(
+                f"{peer}: {what} of a training step over inscape's ({TEXT}, {how})", ratio("peer", ours, clock), limit, "higher", peer=peer
             )
 
     return add
@@ -171,10 +171,10 @@ def overcomplete(setup: Setup) -> Callable[[Tensor], object]:
 
 
 PEERS: Peers = {
-    "sparsify": beside("sparsify", sparsify, (2.0, 1.7)),
-    "dictionary-learning": beside("dictionary-learning", dictionary_learning, (4.5, None)),
-    "sae-lens": beside("sae-lens", sae_lens, (4.5, None)),
-    "overcomplete": beside("overcomplete", overcomplete, (4.5, None)),
+    "sparsify": beside("sparsify", sparsify, (2.0, 1.7, 3.0)),
+    "dictionary-learning": beside("dictionary-learning", dictionary_learning, (4.5, None, 7.0)),
+    "sae-lens": beside("sae-lens", sae_lens, (4.5, None, 7.0)),
+    "overcomplete": beside("overcomplete", overcomplete, (4.5, None, 7.0)),
 }
 
 
@@ -184,20 +184,26 @@ def dictionary_training(tiny: bool) -> Generator[Setup]:
     n = sizes(tiny)
     generator = torch.Generator().manual_seed(1)
     rows = [torch.randn(n["b"], n["d"], generator=generator) for _ in range(STEPS)]
-    made = trainer(**n)
+    made, coarse = trainer(**n), trainer(**n, coarse=True)
     encoder, x = torch.randn(n["m"], n["d"]), rows[0]
     subjects = {
         "inscape": Subject(steps(lambda x: made.advance(x, x), rows)),
+        "coarse": Subject(steps(lambda x: coarse.advance(x, x), rows)),
         "encoder": Subject(steps(lambda _: torch.mm(x, encoder.T).topk(n["k"], sorted=False), rows)),
     }
     figures = {
         "over_encoder": Figure(
             f"a training step over one product with the encoder and its top-k ({TEXT}, fp32)", ratio("inscape", "encoder", "wall"), None
-        )
+        ),
+        "bf16": Figure(
+            f"a training step in fp32 over one that chooses in bf16 ({TEXT})", ratio("inscape", "coarse", "wall"), None, "higher"
+        ),
     }
     extra = alone("benchmarks.cases.dictionaries:training_memory", **n)["extra"] / 1e6
     single = {"memory": ("memory of a training step beside weights and optimizer", extra, 150.0, "MB")}
-    yield Setup(subjects, figures, single, material={"rows": rows, "sizes": n})
+    can = torch.cpu.get_capabilities()
+    notes = {name: bool(can.get(name)) for name in ("avx512_bf16", "amx_bf16")}
+    yield Setup(subjects, figures, single, notes=notes, material={"rows": rows, "sizes": n})
 
 
 @case("matching_pursuit_encode")
