@@ -46,13 +46,15 @@ class Figure:
 class Setup:
     """A case made ready to run: data loaded, models built.
 
-    `single` holds what a process can tell only once, such as its peak memory: name → (text, value, limit, unit).
+    `single` holds what a process can tell only once, such as its peak memory: name → (text, value, limit, unit). `own` adds what needs no
+    peer and takes long; it does not run again in a peer's environment.
     """
 
     subjects: dict[str, Subject]
     figures: dict[str, Figure]
     single: dict[str, tuple[str, float, float, str]] = field(default_factory=dict)
     notes: dict[str, object] = field(default_factory=dict)
+    own: Callable[[Setup], None] | None = None
     material: dict[str, Any] = field(default_factory=dict)  # what a peer needs to build its subject; not recorded
 
 

@@ -136,6 +136,8 @@ def run_case(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
             setup.figures = {}
             setup.single = {}
             peers[arguments.peer](setup)
+        elif setup.own is not None:
+            setup.own(setup)
         kept = rounds(setup, arguments.rounds, arguments.seed) if setup.figures else []
         record["subjects"], record["figures"] = measured(setup, kept)
         for figure in record["figures"].values() if arguments.tiny else ():

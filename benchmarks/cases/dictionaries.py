@@ -1,4 +1,4 @@
-"""Training and encoding of dictionaries: how fast beside peers, how much memory, and how well known features come back."""
+"""Training and encoding of dictionaries: how fast beside peers, and how much memory."""
 
 from __future__ import annotations
 
@@ -101,16 +101,23 @@ def sparsify(setup: Setup) -> Callable[[Tensor], object]:
     return step
 
 
-def dictionary_learning(setup: Setup) -> Callable[[Tensor], object]:
-    """The package's own TopK trainer and its update; it installs beside current packages with `pip install --no-deps` only."""
+def dictionary_learning_trainer() -> Any:
+    """The package's TopK trainer; it installs beside current packages with `pip install --no-deps` only."""
     # The trainer imports nnsight for what it never uses here; the version that it pins does not install beside current packages.
     for name in ("nnsight", "datasets", "zstandard", "circuitsvis", "umap", "wandb"):
         sys.modules.setdefault(name, types.ModuleType(name))
     sys.modules["nnsight"].LanguageModel = object  # type: ignore[attr-defined]
     from dictionary_learning.trainers.top_k import TopKTrainer
 
+    return TopKTrainer
+
+
+def dictionary_learning(setup: Setup) -> Callable[[Tensor], object]:
+    """The package's own trainer and its update."""
     n = setup.material["sizes"]
-    made = TopKTrainer(steps=100_000, activation_dim=n["d"], dict_size=n["m"], k=n["k"], layer=0, lm_name="none", seed=0, device="cpu")
+    made = dictionary_learning_trainer()(
+        steps=100_000, activation_dim=n["d"], dict_size=n["m"], k=n["k"], layer=0, lm_name="none", seed=0, device="cpu"
+    )
     count = iter(range(10**9))
     return lambda x: made.update(next(count), x)
 
@@ -236,52 +243,3 @@ def matching_pursuit_encode(tiny: bool) -> Generator[Setup]:
         )
     }
     yield Setup(subjects, figures, notes={"largest difference of a code": off})
-
-
-def rows_of(features: Tensor, n: int, active: int, seed: int) -> Tensor:
-    """Rows with `active` features each, coefficients uniform in 0.2 to 1.2."""
-    generator = torch.Generator().manual_seed(seed)
-    chosen = torch.rand(n, len(features), generator=generator).topk(active, 1).indices
-    strength = torch.rand(n, active, generator=generator) + 0.2
-    return torch.nn.functional.embedding_bag(chosen, features, per_sample_weights=strength, mode="sum")
-
-
-# kind → how it is made for a width and about how many features of a row.
-KINDS: dict[str, Callable[[int, int], Any]] = {
-    "TopK": lambda m, k: ix.dictionaries.TopK(width=m, k=k),
-    "BatchTopK": lambda m, k: ix.dictionaries.BatchTopK(width=m, k=k),
-    "JumpReLU": lambda m, k: ix.dictionaries.JumpReLU(width=m, l0=k),
-    "ReLU": lambda m, k: ix.dictionaries.ReLU(width=m),
-    "Gated": lambda m, k: ix.dictionaries.Gated(width=m),
-    "Matryoshka": lambda m, k: ix.dictionaries.Matryoshka(width=m, k=k),
-    "MatchingPursuit": lambda m, k: ix.dictionaries.MatchingPursuit(width=m, k=k),
-    "TopK in bfloat16": lambda m, k: ix.dictionaries.TopK(width=m, k=k, coarse=True),
-}
-
-
-def quality(kind: str, *, d: int, features: int, active: int, width: int, k: int, rows: int, seed: int) -> dict[str, float]:
-    """One training with no other options: recovery of the features, and variance lost on rows that were not trained on."""
-    true = torch.randn(features, d, generator=torch.Generator().manual_seed(10_000 + seed))
-    true = true / true.norm(dim=1, keepdim=True)
-    sae = ix.decompose(rows_of(true, rows, active, 20_000 + seed), KINDS[kind](width, k), rows=rows, seed=seed)
-    found = ix.dictionaries.recovery(sae, true)
-    scored = sae.score(rows_of(true, min(rows, 20_000), active, 30_000 + seed), interval=None)
-    told = {name: found.value(measure=name) for name in ("mmcs", "recovered")}
-    return told | {name: scored.value(measure=name) for name in ("fvu", "l0")}
-
-
-@case("dictionary_quality")
-def dictionary_quality(tiny: bool) -> Generator[Setup]:
-    """Whether dictionaries with no other options find 512 known features in 300 steps."""
-    task = {"d": 16, "features": 24, "active": 3, "width": 64, "k": 4, "rows": 8192} if tiny else {}
-    task = task or {"d": 128, "features": 512, "active": 8, "width": 1024, "k": 16, "rows": 307_200}
-    seeds = range(1 if tiny else 5)
-    found = {kind: [quality(kind, **task, seed=seed) for seed in seeds] for kind in KINDS}
-    top, coarse = found["TopK"], found["TopK in bfloat16"]
-    single = {
-        "mmcs": ("TopK, worst of 5 seeds: 1 − mean largest cosine of 512 known features", 1 - min(one["mmcs"] for one in top), 0.02, ""),
-        "fvu": ("TopK, worst of 5 seeds: share of variance lost on new rows", max(one["fvu"] for one in top), 0.12, ""),
-    }
-    change = max(abs(b["fvu"] - a["fvu"]) / a["fvu"] for a, b in zip(top, coarse, strict=True))
-    notes = {"kinds": found, "task": task, "largest relative change of FVU by choosing in bfloat16, a seed": change}
-    yield Setup({}, {}, single, notes=notes)

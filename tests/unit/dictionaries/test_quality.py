@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.cases.dictionaries import KINDS, quality
+from benchmarks.cases.dictionary_quality import KINDS, quality
 
 TASK = {"d": 128, "features": 512, "active": 8, "width": 1024, "rows": 307_200}
 
