@@ -121,7 +121,8 @@ def autoencode(
     gradients["b_dec"] = slope.sum(0) + gradients["b_dec"] if centers else slope.sum(0)
     if "W_skip" in p:
         gradients["W_skip"] = x.T @ slope
-    return Learned(error.square().sum() / size, gradients, codes, error.new_zeros(()), -error), error
+    flat = error.flatten()
+    return Learned(torch.dot(flat, flat) / size, gradients, codes, error.new_zeros(()), -error), error
 
 
 def encoder_gradients(p: Tensors, x: Tensor, codes: Codes, by_entry: Tensor, *, centers: bool) -> Tensors:
