@@ -24,6 +24,8 @@ _COMMANDS = {
     "plan": "Tell what a measurement will cost, without running it.",
     "measure": "Measure every site of a store.",
     "compare": "Compare the sites of two stores.",
+    "decompose": "Fit a dictionary to a place in a model; run again, it resumes.",
+    "features": "Tell what the features of a dictionary are active on.",
     "swap": "Tell whether a new encoder may take an old one's place.",
     "health": "Tell whether a model's layers look like those of models that work.",
     "measures": "List the measures, or explain one.",

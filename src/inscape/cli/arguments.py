@@ -1,4 +1,4 @@
-"""Argument text that needs reading: measures with options, numbers that may be words."""
+"""Argument text that needs reading: measures and dictionaries with options, numbers that may be words."""
 
 from __future__ import annotations
 
@@ -33,6 +33,27 @@ def read_measures(texts: Sequence[str]) -> list[Any]:
         except TypeError as error:
             raise UsageError(str(error)) from error
     return chosen
+
+
+def read_dictionary(text: str, width: int) -> Any:
+    """A kind of dictionary from its name; options go in brackets: `TopK(k=16)`.
+
+    Raises:
+        UsageError: unreadable brackets, no such kind, or an option that it does not have.
+    """
+    from inscape.dictionaries import registered
+    from inscape.errors import nearest
+
+    match = re.fullmatch(r"([^()]+)(?:\((.*)\))?", text.strip())
+    if match is None:
+        raise UsageError(f"cannot read {text!r} as a dictionary; write a kind, or a kind with options: TopK(k=16)")
+    kinds, name = registered(), match.group(1).strip()
+    if name not in kinds:
+        raise UsageError(f"there is no kind of dictionary {name!r}; nearest: {nearest(name, kinds)}")
+    try:
+        return kinds[name].make(**{"width": width, **_options(match.group(2), text)})
+    except TypeError as error:
+        raise UsageError(f"{text!r}: {error}") from error
 
 
 def number_or_word(text: str | None) -> str | int | None:

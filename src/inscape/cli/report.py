@@ -28,7 +28,7 @@ def report(*paths: str, to: str = "report.html", title: str | None = None, json:
 
 
 def saved(path: str) -> Any:
-    """The result or store in a folder, told apart by the file that each must have.
+    """The result, features or store in a folder, told apart by the file that each must have.
 
     Raises:
         ResultError: the folder is neither.
@@ -44,6 +44,10 @@ def saved(path: str) -> Any:
         from inscape.results import Result
 
         return Result.load(folder)
+    if (folder / "features.json").is_file():
+        from inscape.dictionaries import Features
+
+        return Features.load(folder)
     if (folder / "manifest.json").is_file():
         from inscape.store import open as open_store
 

@@ -18,7 +18,9 @@ def test_help_lists_every_command_in_one_line_each(inscape):
         "Usage: inscape COMMAND",
         "│ capture      Run a model over stimuli and write a store; run again, it",
         "│ compare      Compare the sites of two stores.",
+        "│ decompose    Fit a dictionary to a place in a model; run again, it resumes.",
         "│ demo         Train tiny models, or take yours, and write a first report.",
+        "│ features     Tell what the features of a dictionary are active on.",
         "│ measure      Measure every site of a store.",
         "│ measures     List the measures, or explain one.",
         "│ plan         Tell what a measurement will cost, without running it.",
@@ -31,7 +33,9 @@ def test_help_lists_every_command_in_one_line_each(inscape):
         assert text in ran.out
 
 
-@pytest.mark.parametrize("command", "demo sites capture plan measure compare measures report trajectory verify watch".split())
+@pytest.mark.parametrize(
+    "command", "demo sites capture plan measure compare decompose features measures report trajectory verify watch".split()
+)
 def test_every_command_explains_itself(inscape, command):
     ran = inscape(command, "--help")
     assert ran.code == 0
