@@ -1,4 +1,4 @@
-"""What every test can rely on: one thread, fixed seeds, and the two folders of material that some tests read."""
+"""What every test can rely on: checked shapes, one thread, fixed seeds, and the two folders of material that some tests read."""
 
 from __future__ import annotations
 
@@ -6,15 +6,30 @@ import json
 import os
 import random
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from jaxtyping import install_import_hook
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "tests" / "reference"
+
+
+def modules_with_shapes() -> list[str]:
+    """The modules of the package whose signatures name shapes; checking every call of the others would double the time of the tests."""
+    spec = find_spec("inscape")
+    assert spec is not None and spec.origin is not None
+    package = Path(spec.origin).parent
+    shaped = [path for path in package.rglob("*.py") if "from jaxtyping import" in path.read_text()]
+    return sorted(".".join(path.relative_to(package.parent).with_suffix("").parts) for path in shaped)
+
+
+# Before anything imports the package: calls of these modules are checked against the shapes in their signatures.
+install_import_hook(modules_with_shapes(), "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for the network must fail, not wait
 os.environ.setdefault("MPLBACKEND", "Agg")
