@@ -16,9 +16,9 @@ import inscape
 
 
 def rooms() -> list[str]:
-    """The packages and modules directly under inscape that say what is public."""
+    """The packages and modules directly under inscape that say what is public, and the one room inside a room that has its own page."""
     names = sorted(info.name for info in pkgutil.iter_modules(inscape.__path__) if not info.name.startswith("_"))
-    return [name for name in names if hasattr(importlib.import_module(f"inscape.{name}"), "__all__")]
+    return [name for name in [*names, "training.objectives"] if hasattr(importlib.import_module(f"inscape.{name}"), "__all__")]
 
 
 def errors() -> dict[str, type]:
