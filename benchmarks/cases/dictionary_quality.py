@@ -39,6 +39,7 @@ KINDS: dict[str, Callable[[int, int], Any]] = {
     "ReLU": lambda m, k: ix.dictionaries.ReLU(width=m),
     "Gated": lambda m, k: ix.dictionaries.Gated(width=m),
     "Matryoshka": lambda m, k: ix.dictionaries.Matryoshka(width=m, k=k),
+    "Matryoshka of two": lambda m, k: ix.dictionaries.Matryoshka(width=m, k=k, prefixes=(m // 2, m)),
     "MatchingPursuit": lambda m, k: ix.dictionaries.MatchingPursuit(width=m, k=k),
     "TopK in bfloat16": lambda m, k: ix.dictionaries.TopK(width=m, k=k, coarse=True),
 }
