@@ -77,12 +77,18 @@ def loss_recovered(
         `kl_recovered_mean` = 1 − KL / KL_ablated. Intervals leave groups of stimuli out.
 
     Raises:
+        DictionaryError: a transcoder or crosscoder, which does not give back the site that it reads; or no site is known.
         SiteNotFoundError: the model has no such site.
         StimuliError: no stimulus has two tokens.
 
     Example:
         >>> loss_recovered(dictionary, net, texts)    # doctest: +SKIP
     """
+    if dictionary.recipe.sites != "one":
+        raise DictionaryError(
+            f"a {dictionary.recipe.kind} does not give back the site that it reads, so nothing can be put in its place; "
+            "score(X, target=...) says how well it writes"
+        )
     loaded: Model = load(model)
     place = site or dictionary.site
     if place is None:

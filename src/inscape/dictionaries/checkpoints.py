@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from inscape.dictionaries.saving import read_about, read_tensors, write_tensors
@@ -57,13 +58,32 @@ def take_up(folder: Path, trainers: Sequence[Trainer], plan: Mapping[str, Any]) 
 
 def check_plan(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """Raises `DictionaryError` naming the first setting in which a folder's run differs from the one asked for."""
-    same = json.loads(json.dumps(wanted))
-    for name in {**found, **same}:
-        if found.get(name) != same.get(name):
-            raise DictionaryError(
-                f"{folder} holds a training with {name}={found.get(name)!r}, this call has {name}={same.get(name)!r}; "
-                "give the same settings to go on with it, or another folder"
-            )
+    name, here, asked = _difference("", found, json.loads(json.dumps(wanted)))
+    if name.endswith("entries"):
+        raise DictionaryError(f"{folder} holds a training on other rows than this call has; give another folder")
+    if name:
+        raise DictionaryError(
+            f"{folder} holds a training with {name}={here!r}, this call has {name}={asked!r}; "
+            "give the same settings to go on with it, or another folder"
+        )
+
+
+def _difference(name: str, found: Any, wanted: Any) -> tuple[str, Any, Any]:
+    """The first setting that differs, by its path, and both values; "" where none does."""
+    if name.endswith("entries") and found is not None and np.shape(found) == np.shape(wanted):
+        # Rows that a model gave again, on other hardware or in other batches, differ in their last digits.
+        same = np.allclose(found, wanted, rtol=0.02, atol=0.02 * float(np.abs(wanted).mean()) if np.size(wanted) else 0.0)
+        return ("", None, None) if same else (name, found, wanted)
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        # Folders of earlier versions do not say which rows they are of.
+        known = [key for key in {**wanted, **found} if key in found or key not in ("system", "entries")]
+        pairs = [(str(key), found.get(key), wanted.get(key)) for key in known]
+    elif isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
+        pairs = [(str(index), *both) for index, both in enumerate(zip(found, wanted, strict=True))]
+    else:
+        return ("", None, None) if found == wanted else (name, found, wanted)
+    parts = (_difference(f"{name}.{key}" if name else key, *both) for key, *both in pairs)
+    return next((part for part in parts if part[0]), ("", None, None))
 
 
 def _state(trainer: Trainer) -> dict[str, dict[str, Tensor]]:

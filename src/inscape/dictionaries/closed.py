@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -17,8 +18,8 @@ from inscape.summaries import Moments
 class Closed(Recipe):
     """Base of kinds that are computed from all rows of a site."""
 
-    def fit(self, view: View, seed: int) -> Tensors:
-        """The tensors of the fitted dictionary."""
+    def fit(self, view: View, seed: int) -> tuple[Tensors, dict[str, Any]]:
+        """The tensors of the fitted dictionary, and what is worth knowing about the fit: rows, iterations, whether it converged."""
         raise DictionaryError(f"{type(self).__name__} does not say how it is fitted; define fit(view, seed)")
 
 

@@ -73,6 +73,8 @@ def parallelism(
     for kind in kinds:
         if (names == kind).sum() < 2:
             raise DegenerateInputError(f"relation {kind!r} has a single pair; parallel is a statement about two or more")
+    if (np.linalg.norm(rows[P[:, 1]] - rows[P[:, 0]], axis=1) <= 1e-12 * np.abs(rows).max()).any():
+        raise DegenerateInputError("both members of a pair are at the same point, so they differ in no direction")
     rng = np.random.default_rng(seed)
     each = {kind: P[names == kind] for kind in kinds}
     real = {kind: _parallel(rows, mine) for kind, mine in each.items()}
@@ -99,13 +101,11 @@ def parallelism(
 
 
 def _parallel(X: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """The cosine of each difference with the mean of the others."""
+    """The cosine of each difference with the mean of the others; 0 where there is no difference."""
     steps = X[pairs[:, 1]] - X[pairs[:, 0]]
     rest = steps.sum(0) - steps
     length = np.linalg.norm(steps, axis=1) * np.linalg.norm(rest, axis=1)
     scale = np.abs(X).max()
-    if (np.linalg.norm(steps, axis=1) <= 1e-12 * scale).any():
-        raise DegenerateInputError("both members of a pair are at the same point, so they differ in no direction")
     return np.divide((steps * rest).sum(1), length, out=np.zeros(len(steps)), where=length > 1e-12 * scale**2)
 
 

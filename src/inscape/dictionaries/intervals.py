@@ -33,12 +33,14 @@ def row_of(
     found: dict[str, Any] = {"measure": measure, "value": float(of(whole))}
     names = np.arange(len(sums)) if sources is None else sources
     count = min(32, len(np.unique(names)))
-    if count < 2 or not np.isfinite(found["value"]):
+    if not np.isfinite(found["value"]):
+        return {"measure": measure, "status": "degenerate", "reason": "the number is a ratio to 0 on these stimuli"}
+    if count < 2:
         return found
     group = jackknife_groups(names, count, seed=seed)
     left_out = [float(of(whole - sums[group == i].sum(0))) for i in range(count)]
     if not np.isfinite(left_out).all():
-        return found
+        return found | {"interval_method": "none: the number is a ratio to 0 without some group of them"}
     reach = jackknife_interval(found["value"], left_out, bounds=bounds)
     return found | {"low": reach.low, "high": reach.high, "interval_method": reach.method}
 

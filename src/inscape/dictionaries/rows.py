@@ -76,6 +76,13 @@ def frame_of(view: View, whiten: bool = False) -> Frame:
     return Frame(shift + drift, float(np.sqrt(variance / view.d)))
 
 
+def entries_of(view: View) -> list[float]:
+    """A few entries of a few rows, by which rows of another run are told from these; rounding aside."""
+    rows = view.gather(np.unique(np.linspace(0, view.n - 1, 8).round().astype(int))) if view.n else torch.zeros(0, view.d)
+    units = np.unique(np.linspace(0, view.d - 1, 4).round().astype(int))
+    return [float(value) for value in rows[:, torch.from_numpy(units)].double().flatten()]
+
+
 def check_paired(views: Sequence[View]) -> None:
     """Raises `StoreMismatchError` where sites have different numbers of rows, or rows of other stimuli."""
     first = views[0]
@@ -97,7 +104,8 @@ def batches(
 ) -> Generator[list[Tensor]]:
     """Batches `start` to `steps` of an endless shuffled reading; one normalized tensor [batch, d] for each site.
 
-    The order is a function of the seed and the number of rows alone, so batch 1000 is the same whether or not the first 999 were read.
+    The order is a function of the seed, the number of rows and, beyond `POOL_BYTES`, the units of all sites together; batch 1000 is the
+    same whether or not the first 999 were read.
     """
     if start >= steps:
         return

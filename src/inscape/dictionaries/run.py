@@ -16,7 +16,7 @@ from inscape.dictionaries.base import Recipe, check_positive
 from inscape.dictionaries.checkpoints import keep, take_up
 from inscape.dictionaries.core import Tensors, alone
 from inscape.dictionaries.folding import folded
-from inscape.dictionaries.rows import batches, frame_of
+from inscape.dictionaries.rows import batches, entries_of, frame_of
 from inscape.dictionaries.schedule import default_batch, default_patience, default_rate
 from inscape.dictionaries.trained import Trained
 from inscape.dictionaries.training import Trainer
@@ -69,7 +69,7 @@ class Run:
         """
         if normalize not in ("scale", "whiten"):
             raise DictionaryError(f"normalize={normalize!r} is not known; give 'scale' or 'whiten'")
-        n = min(group[0].n for group in groups)
+        n = max(group[0].n for group in groups)
         rows = max(n, 500_000) if rows is None else rows
         for name, value in (("rows", rows), ("batch", batch), ("every", every)):
             if value is not None and (isinstance(value, bool) or int(value) != value or value < 1):
@@ -85,7 +85,8 @@ class Run:
     def plan(self, group: Sequence[View], recipe: Recipe, seed: int) -> dict[str, Any]:
         """What must agree for one training to go on where another ended; the learning rate may change."""
         told: dict[str, Any] = {"recipe": recipe.describe(), "seed": seed, "sites": [view.site for view in group]}
-        told |= {"n": group[0].n, "d": [view.d for view in group]}
+        told |= {"system": [view.system for view in group], "n": group[0].n, "d": [view.d for view in group]}
+        told["entries"] = [entries_of(view) for view in group]
         if isinstance(recipe, Trained):
             told |= {"rows": self.rows, "batch": self.batch, "normalize": "whiten" if self.whiten else "scale"}
         return told
@@ -96,7 +97,7 @@ def train(
 ) -> Iterator[tuple[Job, Tensors, dict[str, Any]]]:
     """Trains all jobs; gives each with its folded tensors and what is worth knowing about the training.
 
-    Dictionaries of one seed share their batches; each seed has an order of its own.
+    Dictionaries of one seed share their batches where their sites have as many rows; each seed has an order of its own.
     """
     size, rank, total = _processes()
     if run.batch % size:
@@ -118,12 +119,12 @@ def train(
     plan = {"jobs": [job.plan for job in jobs]}
     if folder is not None:
         take_up(folder, trainers, plan)
-    by_seed: dict[int, list[int]] = {}
+    in_order: dict[tuple[int, int], list[int]] = {}
     for index, job in enumerate(jobs):
-        by_seed.setdefault(job.seed, []).append(index)
+        in_order.setdefault((job.seed, job.group[0].n), []).append(index)
     done = trainers[0].step
     readers: list[tuple[list[int], list[int], Iterator[list[Tensor]]]] = []
-    for seed, members in by_seed.items():
+    for (seed, _), members in in_order.items():
         keys = list(dict.fromkeys(id(view) for index in members for view in jobs[index].group))
         sites, scales = [views[key] for key in keys], [frames[key] for key in keys]
         readers.append((members, keys, batches(sites, scales, run.batch, steps=run.steps, start=done, seed=seed)))
@@ -181,6 +182,11 @@ def _processes() -> tuple[int, int, Any]:
     """How many processes train together, which one this is, and the sum over them."""
     if not (processes.is_available() and processes.is_initialized()) or processes.get_world_size() == 1:
         return 1, 0, alone
+    if processes.get_backend() != "gloo":
+        raise DictionaryError(
+            f"the processes talk through {processes.get_backend()!r}, and dictionaries are trained on the CPU; "
+            'begin with torch.distributed.init_process_group("gloo")'
+        )
 
     def total(tensor: Tensor) -> Tensor:
         summed = tensor.clone()

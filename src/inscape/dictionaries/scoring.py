@@ -25,6 +25,8 @@ _BOUNDS = {"l0": (0.0, np.inf), "fvu": (0.0, np.inf), "fvu_centered": (0.0, np.i
 
 def score(dictionary: Dictionary, X: Any, *, target: Any, groups: Any, interval: str | int | None, level: float, seed: int) -> Result:
     """See `Dictionary.score`."""
+    if dictionary.recipe.sites == "pair" and target is None:
+        raise DictionaryError(f"a {dictionary.recipe.kind} reads one site and writes another; give the rows that it is to write as target=")
     view = view_of(_side_by_side(X) if dictionary.recipe.sites == "several" else X)
     goal = view if target is None else view_of(target, "target")
     if goal.n != view.n:

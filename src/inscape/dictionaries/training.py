@@ -78,7 +78,7 @@ class Trainer:
         self.silent += self.batch
         self.silent[self.total(fired) > 0] = 0
         if self.recipe.replants:
-            self._replant(learned.left, dead)
+            self._replant(learned.left, dead & self.dead)  # not what has just woken up
         self.step += 1
         if self.step % max(1, self.steps // 100) == 0 or self.step == self.steps:
             self.history.append({"step": self.step, "fvu": error, "l0": active, "dead": float(dead.double().mean())})

@@ -45,7 +45,8 @@ def decompose(
             disk for as long as the fit lasts where they are many, so that memory stays bounded. A transcoder takes a pair of views, read
             and written; a crosscoder several views, or a store.
         dictionary: what to fit, such as `ix.dictionaries.TopK(width=8192, k=32)`; or several, which see the same batches.
-        rows: rows to train on, counted each time they are seen. Default: every row once, but 500 000 at least.
+        rows: rows to train on, counted each time they are seen. Default: every row once, but 500 000 at least. Kinds that are computed
+            without steps (PCA, ICA, SemiNMF) take every row; `info` says how many, and whether iterations converged.
         seed: seed of first values and order; or several, one dictionary for each.
         batch: rows of a step. Default: a 300th of `rows` rounded down to a power of two, within 256 and 4096.
         rate: highest learning rate of Adam. Default: from steps, width and batch.
@@ -71,6 +72,11 @@ def decompose(
     for recipe in recipes:
         if not isinstance(recipe, Recipe):
             raise DictionaryError(f"expected a kind of dictionary such as ix.dictionaries.TopK(width=8192, k=32), got {recipe!r}")
+    given = {"batch": batch, "rate": rate, "every": every, "normalize": None if normalize == "scale" else normalize}
+    unused = [name for name, value in given.items() if value is not None]
+    if unused and recipes and not any(isinstance(recipe, Trained) for recipe in recipes):
+        kinds = ", ".join(dict.fromkeys(recipe.kind for recipe in recipes))
+        raise DictionaryError(f"{kinds} is computed from all rows without steps; leave out {', '.join(f'{name}=' for name in unused)}")
     if not recipes:
         raise DictionaryError("no dictionary was asked for; for instance ix.dictionaries.TopK(width=8192, k=32)")
     if is_model(data):
@@ -99,7 +105,8 @@ def decompose(
         if isinstance(recipe, Trained):
             jobs.append(Job(place, group, recipe, number, plans[place]))
         elif isinstance(recipe, Closed):
-            fitted[place] = Dictionary(recipe, recipe.fit(group[0], number), _provenance(group, number, plans[place]))
+            tensors, told = recipe.fit(group[0], number)
+            fitted[place] = Dictionary(recipe, tensors, _provenance(group, number, plans[place]) | told)
     if jobs:
         for job, tensors, learned in train(jobs, run, Path(to) if to is not None else None, progress):
             about = _provenance(job.group, job.seed, job.plan) | learned

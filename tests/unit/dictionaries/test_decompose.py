@@ -259,3 +259,42 @@ def test_rows_of_different_stimuli_are_not_paired() -> None:
 def test_a_store_without_rows_is_refused() -> None:
     with pytest.raises(DegenerateInputError):
         ix.decompose(np.zeros((0, 4)), TOP)
+
+
+def test_sites_with_other_numbers_of_rows_are_each_read_whole() -> None:
+    shifted = np.concatenate([X[:300], X[300:] + 4]).astype(np.float32)
+    sites = [ix.Store.from_arrays({"short": X[:300]})["short"], ix.Store.from_arrays({"long": shifted})["long"]]
+    recipe = ix.dictionaries.TopK(width=32, k=2)
+    for order in (sites, sites[::-1]):
+        found = {one.site: one for one in ix.decompose(order, recipe, rows=4096, batch=256)}
+        for site in sites:
+            assert same(found[site.site], ix.decompose(site, recipe, rows=4096, batch=256))
+
+
+def test_a_folder_with_other_rows_of_the_same_shape_is_refused(tmp_path: Path) -> None:
+    first = ix.decompose(X, TOP, rows=1024, to=tmp_path)
+    with pytest.raises(DictionaryError, match="holds a training on other rows"):
+        ix.decompose(X[::-1].copy(), TOP, rows=1024, to=tmp_path)
+    # The last digits may differ, as where a model gave the rows again on another machine.
+    assert same(ix.decompose(X * np.float32(1 + 1e-5), TOP, rows=1024, to=tmp_path), first)
+
+
+def test_a_difference_is_named_by_its_path(tmp_path: Path) -> None:
+    ix.decompose(X, TOP, rows=1024, to=tmp_path)
+    with pytest.raises(DictionaryError, match=r"holds a training with recipe\.k=3, this call has recipe\.k=4"):
+        ix.decompose(X, ix.dictionaries.TopK(width=64, k=4), rows=1024, to=tmp_path)
+
+
+def test_options_of_steps_are_refused_by_kinds_without_steps() -> None:
+    with pytest.raises(DictionaryError, match=r"PCA is computed from all rows without steps; leave out batch=, normalize="):
+        ix.decompose(X, ix.dictionaries.PCA(width=4), batch=3, normalize="whiten")
+    found = ix.decompose(X, ix.dictionaries.ICA(width=3, iterations=2), rows=10)
+    assert (found.info["rows"], found.info["iterations"], found.info["converged"]) == (3000, 2, False)
+    assert ix.decompose(X, ix.dictionaries.SemiNMF(width=3, iterations=30)).info["iterations"] <= 30
+
+
+def test_other_backends_than_gloo_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("is_initialized", True), ("get_world_size", 2), ("get_backend", "nccl")):
+        monkeypatch.setattr(run.processes, name, lambda value=value: value)
+    with pytest.raises(DictionaryError, match="talk through 'nccl'.*init_process_group\\(\"gloo\"\\)"):
+        ix.decompose(X, TOP, rows=1024)

@@ -132,6 +132,15 @@ def test_parallelism_by_hand():
     np.testing.assert_allclose(found.arrays["cosine"], [2**-0.5, 2**-0.5, 0], atol=1e-12)
 
 
+def test_pairs_may_share_their_members():
+    # Steps of 1, 1 and 1 along a line: each is parallel to the others. A shuffle may pair a point with itself, which has no direction.
+    points = np.stack([np.arange(4.0), np.zeros(4)], 1)
+    found = parallelism(points, [[0, 1], [1, 2], [2, 3]], draws=50)
+    assert found.value(measure="parallelism", label="all") == pytest.approx(1.0)
+    (row,) = found.rows()
+    assert 0 < row["p"] <= 1 and row["null_mean"] < 1
+
+
 def test_planted_crystals_are_found_and_distractors_can_be_taken_out():
     rng = np.random.default_rng(3)
     words, female, royal, length = rng.standard_normal((12, 20)), *rng.standard_normal((3, 20)) * 4

@@ -106,6 +106,14 @@ def test_a_transcoder_maps_one_site_to_another() -> None:
         ix.decompose(x, ix.dictionaries.Transcoder(width=64, k=6))
     with pytest.raises(StoreMismatchError, match="6000 rows"):
         ix.decompose((x, y[:5]), ix.dictionaries.Transcoder(width=64, k=6))
+    # As wide as what it writes: without a target the rows that it reads must not stand in for them.
+    alike = (
+        ix.decompose((x, y[:, : x.shape[1]]), ix.dictionaries.Transcoder(width=64, k=6), rows=1024) if y.shape[1] >= x.shape[1] else plain
+    )
+    with pytest.raises(DictionaryError, match="reads one site and writes another; give the rows that it is to write as target="):
+        alike.score(x)
+    with pytest.raises(DictionaryError, match="a Transcoder does not give back the site that it reads"):
+        ix.dictionaries.loss_recovered(alike, None, ["text"], site="a")
 
 
 def test_a_crosscoder_tells_shared_features_from_those_of_one_site() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -52,7 +52,7 @@ class ICA(Closed):
         """All of them."""
         return Codes.of(activations)
 
-    def fit(self, view: View, seed: int) -> Tensors:
+    def fit(self, view: View, seed: int) -> tuple[Tensors, dict[str, Any]]:
         """Whitening from the moments of all rows, the rotation from at most 200 000 of them."""
         if self.width > view.d:
             raise DictionaryError(f"ICA: width={self.width} is more than the {view.d} units of {view.system}/{view.site}")
@@ -67,18 +67,19 @@ class ICA(Closed):
         rows = np.sort(rng.choice(view.n, min(view.n, _ROWS), replace=False))
         x = ((view.gather(rows).double() - moments.mean) @ whitener).float()
         turn = _symmetric(torch.from_numpy(rng.standard_normal((self.width, self.width))))
-        for _ in range(self.iterations):
+        change, count = float("inf"), 0
+        while count < self.iterations and change >= self.tolerance:
+            count += 1
             y = torch.tanh(x @ turn.float().T)
             new = _symmetric((y.T @ x / len(x)).double() - (1 - y.square()).mean(0).double()[:, None] * turn)
             change = float((1 - torch.linalg.vecdot(new, turn).abs()).max())
             turn = new
-            if change < self.tolerance:
-                break
         decoder = turn @ back
         signs = decoder.gather(1, decoder.abs().argmax(1, keepdim=True)).sign()
         W_enc = whitener @ (turn * signs).T
         b = torch.zeros(self.width)
-        return {"W_enc": W_enc.float(), "W_dec": (decoder * signs).float(), "b_enc": b, "b_dec": moments.mean.float()}
+        tensors = {"W_enc": W_enc.float(), "W_dec": (decoder * signs).float(), "b_enc": b, "b_dec": moments.mean.float()}
+        return tensors, {"rows": len(rows), "iterations": count, "converged": change < self.tolerance}
 
 
 def _symmetric(W: Tensor) -> Tensor:

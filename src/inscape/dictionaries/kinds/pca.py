@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -36,7 +36,7 @@ class PCA(Closed):
         """All of them."""
         return Codes.of(activations)
 
-    def fit(self, view: View, seed: int) -> Tensors:
+    def fit(self, view: View, seed: int) -> tuple[Tensors, dict[str, Any]]:
         """From the moments of all rows; one pass."""
         if self.width > view.d:
             raise DictionaryError(f"PCA: width={self.width} is more than the {view.d} units of {view.system}/{view.site}")
@@ -44,4 +44,5 @@ class PCA(Closed):
         vectors = torch.linalg.eigh(moments.covariance())[1].flip(1)[:, : self.width].T
         signs = vectors.gather(1, vectors.abs().argmax(1, keepdim=True)).sign()
         W = (vectors * signs).float()
-        return {"W_enc": W.T, "W_dec": W, "b_enc": torch.zeros(self.width), "b_dec": moments.mean.float()}
+        tensors = {"W_enc": W.T, "W_dec": W, "b_enc": torch.zeros(self.width), "b_dec": moments.mean.float()}
+        return tensors, {"rows": view.n}

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -71,13 +71,15 @@ class SemiNMF(Closed):
         codes = nonnegative(x - t["b_dec"], t["W_dec"])
         return from_mask(codes, codes > 0)
 
-    def fit(self, view: View, seed: int) -> Tensors:
+    def fit(self, view: View, seed: int) -> tuple[Tensors, dict[str, Any]]:
         """Passes over the rows until the error falls no more."""
         if self.width > view.n:
             raise DictionaryError(f"SemiNMF: width={self.width} is more than the {view.n} rows of {view.system}/{view.site}")
         with tempfile.TemporaryDirectory() as folder:
-            F = Passes(view, self.width, seed, Path(folder) / "strengths").run(self.iterations, self.tolerance, self._win)
-        return {"W_dec": unit_rows(F).float(), "b_dec": torch.zeros(view.d)}
+            passes = Passes(view, self.width, seed, Path(folder) / "strengths")
+            F = passes.run(self.iterations, self.tolerance, self._win)
+        told = {"rows": view.n, "iterations": len(passes.errors), "converged": passes.converged}
+        return {"W_dec": unit_rows(F).float(), "b_dec": torch.zeros(view.d)}, told
 
     def _win(self, F: Tensor) -> Tensor:
         """Each direction's largest entries."""
@@ -97,6 +99,7 @@ class Passes:
         seed: seed of the clusters that the first strengths come from.
         path: the file of the strengths, [n, m] fp32.
         errors: ‖X − GF‖² after each pass.
+        converged: whether the error had stopped falling.
     """
 
     view: View
@@ -104,6 +107,7 @@ class Passes:
     seed: int
     path: Path
     errors: list[float] = field(default_factory=list[float])
+    converged: bool = False
 
     def run(self, iterations: int, tolerance: float, win: Callable[[Tensor], Tensor]) -> Tensor:
         """The directions [m, d] of the pass with the smallest error.
@@ -124,6 +128,7 @@ class Passes:
             if error < lowest:
                 best, lowest = F, error
             if done >= 10 and self.errors[-11] - error < tolerance * square:
+                self.converged = True
                 break
         return best
 
