@@ -11,21 +11,27 @@ from scipy.stats import spearmanr
 
 import inscape as ix
 from inscape.reporting import health
+from inscape.training import phases
 
 STEPS = (0, 4, 16, 64, 128, 256, 512, 1024)
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
 @pytest.fixture(scope="module")
-def shakespeare(data_dir):
-    """2,048 validation tokens, as 32 windows of 64, through every checkpoint."""
+def windows(data_dir):
+    """2,048 validation tokens, as 32 windows of 64."""
     from transformers import AutoTokenizer
 
-    folder = data_dir / "models" / "tiny-shakespeare-gpt"
     text = (data_dir / "text" / "tinyshakespeare" / "input.txt").read_text()
-    tokenizer = AutoTokenizer.from_pretrained(folder / "step1024")
+    tokenizer = AutoTokenizer.from_pretrained(data_dir / "models" / "tiny-shakespeare-gpt" / "step1024")
     ids = tokenizer(text[int(0.9 * len(text)) :], add_special_tokens=False, verbose=False)["input_ids"][:2048]
-    windows = np.array(ids).reshape(32, 64).tolist()
+    return np.array(ids).reshape(32, 64).tolist()
+
+
+@pytest.fixture(scope="module")
+def shakespeare(data_dir, windows):
+    """The windows through every checkpoint."""
+    folder = data_dir / "models" / "tiny-shakespeare-gpt"
     sites = ["embed", "blocks.*.resid_post"]
     return {
         name: ix.capture(str(folder / name), windows, sites=sites, tokens="all", progress=False)
@@ -41,6 +47,19 @@ def test_rank_collapses_and_expands_again_over_training(shakespeare):
         view = shakespeare[f"step{step}"]["blocks.1.resid_post"]
         assert view.shape == (2048, 128)
         assert ix.measures.effective_rank(view) == pytest.approx(value, rel=0.01)
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_a_trajectory_over_the_checkpoints_has_two_phases(data_dir, windows):
+    folder = data_dir / "models" / "tiny-shakespeare-gpt"
+    runs = {step: str(folder / f"step{step}") for step in STEPS}
+    found = ix.trajectory(runs, windows, sites="blocks.*.resid_post", measures="rankme", tokens="all", interval=None)
+    for layer in range(4):
+        cut = phases(found, "rankme", f"blocks.{layer}.resid_post")
+        assert [phase.name for phase in cut] == ["collapse", "expansion"]
+        assert cut[0].end in (64, 128) and cut[0].factor < 0.25
+        assert cut[1].end == 1024 and cut[1].factor > 2.5
 
 
 @pytest.mark.data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,8 +13,11 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from inscape.errors import ResultError
 from inscape.plots.lines import draw_lines
 from inscape.plots.reading import facts_of, ordered
-from inscape.plots.theme import drawing, dress, panels, theme_named
+from inscape.plots.theme import Theme, drawing, dress, panels, theme_named
 from inscape.results import Result
+from inscape.training.phases import phases
+
+_MOST_PHASES = 5
 
 
 @drawing
@@ -22,7 +26,8 @@ def trajectories(
 ) -> Figure:
     """Draws how each measure moves while a model trains; sites are colored from early to late.
 
-    Where there are several systems or seeds, each is a line of its own style.
+    Where there are several systems or seeds, each is a line of its own style. Where there is one, and a measure that counts dimensions
+    turns, its phases (`inscape.training.phases` of the mean over sites) are named at the top of the panel.
 
     Args:
         result: rows with `axis="step"` and the step in `at`.
@@ -45,9 +50,30 @@ def trajectories(
         facts = facts_of(name)
         draw_lines(panel, chosen, look, facts)
         step_axis(panel, sorted({float(row["at"]) for row in chosen if row["at"] is not None}))
+        if facts.higher == "more dimensions" and len({(row["system"], row["seed"]) for row in chosen}) == 1:
+            _phase_bands(panel, chosen, name, look)
         panel.set_xlabel("training step")
         dress(panel, look, title=name, note=f"higher: {facts.higher}" if facts.higher else None)
     return figure
+
+
+def _phase_bands(ax: Axes, rows: list[dict[str, Any]], name: str, look: Theme) -> None:
+    """Every other phase on a tint, each with its name where that has room; nothing without a turn, or with too many to say anything."""
+    values = [(row["at"], row["value"]) for row in rows if row["value"] is not None]
+    if len({at for at, _ in values}) < 2 or min(value for _, value in values) <= 0:
+        return
+    found = phases(Result(rows), name)
+    if not 2 <= len(found) <= _MOST_PHASES:
+        return
+    bottom, top = ax.get_ylim()
+    ax.set_ylim(bottom, top + 0.14 * (top - bottom))
+    place = ax.transData + ax.transAxes.inverted()
+    for index, phase in enumerate(found):
+        left, right = (float(place.transform((step, top))[0]) for step in (phase.begin, phase.end))
+        if index % 2 == 0:
+            ax.axvspan(phase.begin, phase.end, color=look.muted, alpha=0.13, linewidth=0)
+        if right - left > 0.02 * len(phase.name):  # a letter takes about a fiftieth of a panel
+            ax.text((left + right) / 2, 0.98, phase.name, transform=ax.transAxes, color=look.muted, fontsize=8, ha="center", va="top")
 
 
 def step_axis(ax: Axes, steps: list[float]) -> None:

@@ -104,6 +104,22 @@ def test_evenly_spaced_steps_stay_linear():
     assert trajectories(Result(rows)).axes[0].get_xscale() == "linear"
 
 
+def test_phases_stand_at_the_top_where_a_count_of_dimensions_turns(training):
+    def panel(values, **more):
+        rows = [{"site": "x", "measure": "rankme", "value": v, "axis": "step", "at": 2**i, **more} for i, v in enumerate(values)]
+        return trajectories(Result(rows)).axes[0]
+
+    ax = panel([40, 30, 5, 5, 20, 60, 59, 30])
+    assert texts_of(ax)[:3] == ["collapse", "expansion", "compression"]
+    # a fall from step 1 to 4, a rise to 32, a fall to 128: the first and the last are tinted
+    assert [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in ax.patches] == [(1, 4), (32, 128)]
+    assert ax.get_ylim()[1] > 60
+    assert not panel([40, 30, 20]).patches
+    assert not panel([40, 5, 0, 20]).patches
+    assert not panel([1, 9] * 4).patches
+    assert not trajectories(training).axes[0].patches
+
+
 def test_seeds_are_lines_of_their_own_style(training):
     rows = [row | {"seed": seed} for seed in (0, 1) for row in training.rows()]
     ax = trajectories(Result(rows)).axes[0]
