@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Integer, UInt8
+from jaxtyping import Integer
 from torch import Tensor
 
 from inscape.errors import InscapeWarning, StimuliError
@@ -149,22 +149,28 @@ class ByteTokenizer:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Text as bytes, cut into a part to train on and a part held out.
+    """Text as token ids, cut into a part to train on and a part held out.
 
     Attributes:
-        train: uint8 tensor.
-        held_out: uint8 tensor, from files that `train` does not hold.
+        train: ids; `standard_library` gives bytes (uint8).
+        held_out: ids from files that `train` does not hold.
         files: names relative to the library's folder, in the order read.
         source: what the text is, in words.
     """
 
-    train: UInt8[Tensor, " n"]
-    held_out: UInt8[Tensor, " m"]
+    train: Integer[Tensor, " n"]
+    held_out: Integer[Tensor, " m"]
     files: tuple[str, ...]
     source: str
 
     def windows(self, count: int, length: int) -> list[str]:
-        """`count` texts of `length` characters, evenly spread over the held-out part (only ASCII is in it, so a byte is a character)."""
+        """`count` texts of `length` characters, evenly spread over the held-out part (only ASCII is in it, so a byte is a character).
+
+        Raises:
+            StimuliError: the windows would overlap, or the ids are no bytes.
+        """
+        if self.held_out.dtype != torch.uint8:
+            raise StimuliError(f"only bytes (uint8) read as text, and these ids are {self.held_out.dtype}; cut windows of ids yourself")
         return [bytes(row.tolist()).decode("ascii") for row in spread(self.held_out, count, length)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sysconfig
 from pathlib import Path
@@ -119,3 +120,9 @@ def test_windows_are_even_and_do_not_overlap(library):
     assert bytes(library.held_out[:64].tolist()).decode() == windows[0]
     with pytest.raises(StimuliError, match="4 windows of 3 ids need 12; the text has 10"):
         spread(torch.arange(10), 4, 3)
+
+
+def test_a_corpus_of_other_ids_has_no_windows_of_text(library):
+    words = dataclasses.replace(library, train=torch.arange(40), held_out=torch.arange(400))
+    with pytest.raises(StimuliError, match="only bytes .uint8. read as text, and these ids are torch.int64"):
+        words.windows(2, 3)
