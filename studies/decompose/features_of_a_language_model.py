@@ -25,10 +25,10 @@ SCALE = (
     "class to first order, the last of them in part, until the class is half as probable where it comes next."
 )
 VERDICT = (
-    "Holds in part. Features take a prediction out with less divergence elsewhere than principal components and random directions. Words "
-    "tell features better than principal components, but units and random directions better still: these are active on lists of bytes, "
-    "which descriptions name, where features are active on fewer (values named one byte, which were added after a look at one seed, as "
-    "was that the last direction is ablated in part, and which check the control must fail)."
+    "Holds in part. Features take a prediction out with less than a fifth of what principal components disturb, and at two of three seeds "
+    "with less than random directions. Words tell features better than principal components, hardly better than independent ones, and "
+    "worse than units and random directions: these are active on lists of bytes, which descriptions name, features on fewer (values named "
+    "one byte). Those values, the last direction in part and the check that the control must fail were chosen after a look at one seed."
 )
 
 SITE, WIDTH, K, CONTEXT = "blocks.1.resid_post", 512, 8, 64
@@ -58,14 +58,14 @@ def _values(seed: int, small: bool, *, turned: bool) -> dict[str, float]:
     (made,) = ix.zoo.train(lambda: ix.zoo.GPT(259, layers=3), corpus, steps=steps, lr=5e-3, seed=seed, saved=[steps])
     model = ix.load(made.module.requires_grad_(False), tokenizer=ix.zoo.ByteTokenizer())
     rows = ix.capture(model, replace(corpus, held_out=corpus.train).windows(512 if small else 2048, CONTEXT), SITE, tokens="all")[SITE]
-    sae = ix.decompose(rows, ix.dictionaries.TopK(width=WIDTH, k=K), rows=100_000 if small else 400_000, seed=seed)
+    sae = ix.decompose(rows, ix.dictionaries.TopK(width=WIDTH, k=K), rows=100_000 if small else 300_000, seed=seed)
     turn = torch.linalg.qr(torch.randn(64, 64, generator=torch.Generator().manual_seed(seed))).Q
     sae = ix.dictionaries.Dictionary(sae.recipe, sae.tensors | ({"W_dec": sae.W_dec @ turn} if turned else {}))
     some = rows.select(rows=range(0, rows.n, 8))  # 64 directions need no more
     linear = {kind.__name__: ix.decompose(some, kind(width=64), seed=seed) for kind in (ix.dictionaries.PCA, ix.dictionaries.ICA)}
     for name, basis in (("units", torch.eye(64)), ("random", turn)):
         linear[name] = ix.dictionaries.Dictionary(linear["PCA"].recipe, linear["PCA"].tensors | {"W_enc": basis.T, "W_dec": basis})
-    held = ix.capture(model, corpus.windows(128 if small else 512, CONTEXT), sites=SITE, tokens="all")[SITE]
+    held = ix.capture(model, corpus.windows(128 if small else 384, CONTEXT), sites=SITE, tokens="all")[SITE]
     values = {"loss": made.loss, "fvu": sae.score(held, interval=None).value(measure="fvu")}
     for name, one in {"SAE": sae, **{name: _as_features(one, rows.torch()) for name, one in linear.items()}}.items():
         values[f"detection {name}"] = ix.dictionaries.interpretability(one.features(held, seed=seed), seed=seed).value(measure="detection")
@@ -79,8 +79,8 @@ def _as_features(linear: Any, rows: Tensor) -> Any:
     """Both sides of each direction, active in as large a share of the rows as the autoencoder's features are on average."""
     W = linear.W_enc / ((rows - linear.b_dec) @ linear.W_enc).std(0)
     W = torch.cat([W, -W], 1)
-    tensors = {"W_enc": W, "W_dec": W.T, "b_enc": -linear.b_dec @ W, "b_dec": linear.b_dec}
-    drawn = (rows[::4] @ tensors["W_enc"] + tensors["b_enc"]).sort(0).values
+    drawn = ((rows[::4] - linear.b_dec) @ W).sort(0).values
+    tensors = {"W_enc": W, "W_dec": W.T, "b_enc": torch.zeros(128), "b_dec": linear.b_dec}
     tensors["threshold"] = drawn[int(len(drawn) * (1 - K / WIDTH))]
     return ix.dictionaries.Dictionary(ix.dictionaries.JumpReLU(width=128, l0=2), tensors)
 
