@@ -135,8 +135,8 @@ def _halved(model: Any, windows: Tensor, states: Tensor, members: Tensor, writte
 
 def figure(values: dict[str, float]) -> Figure:
     """How well each kind is told, and the divergence elsewhere for each class."""
-    drawn = Figure(figsize=(8.6, 3.2), layout="constrained")
-    left, right = drawn.subplots(1, 2, width_ratios=(1, 1.7))
+    drawn = Figure(figsize=(10.4, 3.2), layout="constrained")
+    left, right = drawn.subplots(1, 2, width_ratios=(1, 2.3))
     bars = left.bar(("SAE", *OTHERS), [values[f"detection {name}"] for name in ("SAE", *OTHERS)], color=["#0072B2", *["#a9a8a2"] * 4])
     left.bar_label(bars, fmt="%.2f", fontsize=8.5, padding=2)
     left.set(ylim=(0, 1), ylabel="detection by words")

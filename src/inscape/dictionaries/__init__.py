@@ -5,6 +5,7 @@ Kinds are found by name, so that a new one is one new file in `kinds/`: `ix.dict
 
 from __future__ import annotations
 
+from inscape.dictionaries.ablating import ablate_features
 from inscape.dictionaries.base import DictionaryKind, Recipe, dictionary_kind, from_description, registered
 from inscape.dictionaries.behavior import loss_recovered
 from inscape.dictionaries.codes import Codes
@@ -30,6 +31,7 @@ __all__ = [
     "Format",
     "Passage",
     "Recipe",
+    "ablate_features",
     "decompose",
     "dictionary_format",
     "dictionary_kind",
