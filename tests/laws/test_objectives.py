@@ -77,6 +77,22 @@ def test_claimed_invariances_hold(one: Objective):
         assert float(one.fn(MAPS[name](X))) == pytest.approx(float(one.fn(X)), rel=1e-6, abs=1e-9), name
 
 
+@pytest.mark.parametrize("one", [one for one in ROWS if "translation" in one.invariant], ids=named)
+@pytest.mark.parametrize("offset", [100.0, 10_000.0])
+def test_rows_far_from_the_origin_lose_no_digits(one: Objective, offset: float):
+    X = draw(60, 6)
+    assert float(one.fn(X + offset)) == pytest.approx(float(one.fn(X)), rel=1e-9, abs=1e-12)
+    far = (X + offset).float()
+    near = far - offset  # exact, so that what the offset itself rounds away is gone from both
+    assert float(one.fn(far)) == pytest.approx(float(one.fn(near)), rel=1e-4)
+    slopes = []
+    for rows in (far, near):
+        leaf = rows.clone().requires_grad_()
+        one.fn(leaf).backward()
+        slopes.append(leaf.grad)
+    assert torch.allclose(slopes[0], slopes[1], rtol=1e-2, atol=1e-3 * float(slopes[1].abs().max()))
+
+
 @pytest.mark.parametrize("one", ROWS, ids=named)
 def test_following_the_gradient_improves_what_is_claimed(one: Objective):
     assert one.improves is not None

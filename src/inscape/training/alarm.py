@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from inscape.results import format_number
 
+POOLED = "mean of sites"  # the site of a mean over sites, where one is followed
+
 
 @dataclass(frozen=True)
 class Alarm:

@@ -44,7 +44,8 @@ def huggingface_callback(mon: Monitor) -> Any:
 def lightning_callback(mon: Monitor) -> Any:
     """A callback for Lightning's `Trainer` that steps a monitor of the module, or of a network inside it.
 
-    Steps are updates of the weights (`trainer.global_step`); of batches that are accumulated the last one's loss counts.
+    Steps are updates of the weights (`trainer.global_step`), so a run that resumes from a checkpoint takes the log up there. Of batches
+    that are accumulated the last one's loss counts. Processes, which Lightning joins only in `fit`, find each other at the first step.
 
     Raises:
         MissingExtraError: lightning is not installed.
@@ -58,11 +59,18 @@ def lightning_callback(mon: Monitor) -> Any:
     class MonitorCallback(Callback):
         """Steps the monitor after each batch that updated the weights."""
 
+        seen = 0
+
+        def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+            """After a checkpoint, if there is one, was read: its count is where this run begins."""
+            self.seen = int(trainer.global_step)
+
         def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
             """After a batch, which may or may not have come with an update."""
-            if trainer.global_step > mon.steps:
+            if trainer.global_step != self.seen:  # and not what the monitor has seen: a run may resume before the end of its log
+                self.seen = int(trainer.global_step)
                 loss = outputs["loss"] if isinstance(outputs, dict) else outputs
                 # The trainer has divided it by the batches of an update.
-                mon.step(None if loss is None else loss * trainer.accumulate_grad_batches, step=int(trainer.global_step))
+                mon.step(None if loss is None else loss * trainer.accumulate_grad_batches, step=self.seen)
 
     return MonitorCallback()

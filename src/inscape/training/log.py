@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from inscape.errors import ResultError, StoreCorruptError
 
@@ -20,10 +21,12 @@ _COLUMNS = {
     "d": "int64",
     "baseline": "float64",
     "reason": "string",
+    "broken": "bool_",  # whether the rows of the site hold NaN or infinity
     "alarm": "string",  # the side to which the series left its past, or null
     "text": "string",
 }
 _TOGETHER = 64  # files of single probes that are then put into one
+_LOOKS = 20  # at a log from which files go while it is read: each time a writer puts 64 probes into one
 
 
 class MonitorLog:
@@ -55,9 +58,10 @@ class MonitorLog:
         else:
             _replace(described, lambda path: path.write_text(json.dumps(wanted, indent=2, sort_keys=True) + "\n", encoding="utf-8"))
 
-    def write(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Adds the rows of one probe."""
-        self._put(self.folder / f"probes-{step:012d}.parquet", list(rows))
+    def write(self, step: int, rows: Iterable[dict[str, Any]]) -> None:
+        """Adds the rows of one probe; what was written of this step before stays, unless the rows hold it anew."""
+        path = self.folder / f"probes-{step:012d}.parquet"
+        self._put(path, unique([*(read_rows(self.folder, [path]) if path.exists() else []), *rows]))
         single = sorted(self.folder.glob("probes-*.parquet"))
         recent = [path for path in single if path.stat().st_size < 2**20]
         if len(recent) > _TOGETHER:
@@ -76,7 +80,7 @@ class MonitorLog:
             elif len(kept) < len(rows):
                 self._put(path, kept)
 
-    def _put(self, path: Path, rows: list[Mapping[str, Any]] | list[dict[str, Any]]) -> None:
+    def _put(self, path: Path, rows: list[dict[str, Any]]) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -111,23 +115,39 @@ def read_rows(folder: str | os.PathLike[str], paths: Iterable[Path] | None = Non
     Raises:
         StoreCorruptError: a file of it cannot be read.
     """
+    gone: FileNotFoundError | None = None
+    for _ in range(_LOOKS):
+        rows: list[dict[str, Any]] = []
+        try:
+            for path in sorted(Path(folder).glob("probes-*.parquet")) if paths is None else paths:
+                rows += _read(path)
+        except FileNotFoundError as error:  # put into another file while this was reading: what it held is there now
+            gone = error
+            continue
+        # A reader may meet the merged file beside a part of it that is not gone yet.
+        return sorted(unique(rows), key=lambda row: row["step"])
+    raise StoreCorruptError(f"a file of the log {folder} is listed and cannot be opened: {gone}; delete it to lose its probes alone")
+
+
+def unique(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row per step, site and measure: the last, at the place of the first."""
+    return list({(row["step"], row["site"], row["measure"]): row for row in rows}.values())
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows: list[dict[str, Any]] = []
-    for path in sorted(Path(folder).glob("probes-*.parquet")) if paths is None else paths:
-        try:
-            rows += pq.read_table(path).to_pylist()
-        except FileNotFoundError:  # put into another file while this was reading
-            continue
-        except (pa.ArrowException, OSError) as error:
-            raise StoreCorruptError(f"{path} of the log is damaged: {error}; delete it to lose its probes alone") from error
-    # A reader may meet the merged file beside a part of it that is not gone yet.
-    unique = {(row["step"], row["site"], row["measure"]): row for row in rows}
-    return sorted(unique.values(), key=lambda row: row["step"])
+    try:
+        return pq.read_table(path).to_pylist()
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError) as error:
+        raise StoreCorruptError(f"{path} of the log is damaged: {error}; delete it to lose its probes alone") from error
 
 
 def _replace(path: Path, write: Any) -> None:
-    part = path.with_name(path.name + ".part")
+    # Processes that are joined later may each describe the log: with a name of their own none takes the other's file away.
+    part = path.with_name(f"{path.name}.{uuid4().hex}.part")
     write(part)
     os.replace(part, path)

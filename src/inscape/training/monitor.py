@@ -15,14 +15,13 @@ from inscape.measures.base import Measure
 from inscape.measures.inputs import as_measures
 from inscape.models import Model
 from inscape.results import Result
-from inscape.training.alarm import Alarm, alarm
+from inscape.training.alarm import POOLED, Alarm, alarm
 from inscape.training.detection import ChangeDetector, alarm_threshold
 from inscape.training.directions import harm_of
-from inscape.training.log import MonitorLog, read_facts, read_rows
+from inscape.training.log import MonitorLog, read_facts, read_rows, unique
 from inscape.training.probe import Probe
 from inscape.training.ranks import Ranks
 
-POOLED = "mean of sites"
 Log = Callable[[dict[str, float], int], None]
 Watched = str | Measure | Sequence[str | Measure] | Mapping[str, str]
 
@@ -32,7 +31,8 @@ class Monitor:
 
     On CPU training is bit for bit what it would be without: random numbers, modes, buffers and autocast come back. Each series, and the
     loss, is followed by a `ChangeDetector`; what leaves its own recent past gives an `Alarm`. Where several processes train one model
-    (`DistributedDataParallel`), each makes a monitor and calls it at the same steps: sums are added over them, and the first writes.
+    (`DistributedDataParallel`), each makes a monitor and calls it at the same steps: sums are added over them, and the first writes. They
+    may be joined after the monitor was made.
 
     Args:
         model: the network in training, or a loaded `Model`.
@@ -138,6 +138,7 @@ class Monitor:
         Returns:
             The alarms of this step, mostly none.
         """
+        self._join()
         number = self.steps + 1 if step is None else step
         if number <= self.steps and self._rows:
             self._cut(number)
@@ -147,7 +148,8 @@ class Monitor:
         return self.probe() if number % self.every == 0 else []
 
     def probe(self) -> list[Alarm]:
-        """Measures now, whatever the step; returns the alarms."""
+        """Measures now, whatever the step; returns the alarms. A second look at one step takes the place of the first."""
+        self._join()
         found = [{"step": self.steps, **row} for row in self._probe.look()]
         if self.pooled:
             found += [_mean(found, one.label) for one in self._probe.measures]
@@ -156,6 +158,7 @@ class Monitor:
         total, count = self._ranks.add(torch.tensor(sum(losses), dtype=torch.float64), torch.tensor(float(len(losses))))
         if count:
             found.append({"step": self.steps, "site": "", "measure": "loss", "value": float(total) / float(count)})
+        found = self._in_place_of_the_last(found)
         new = [one for row in found if (one := self._see(row)) is not None]
         self._rows += found
         self.alarms += new
@@ -176,8 +179,8 @@ class Monitor:
         """
         if self.pooled and row["site"] not in ("", POOLED):
             return None
-        value, reason = row["value"], row.get("reason")
-        if value is None and not _is_broken(reason):
+        value = row["value"]
+        if value is None and not _is_broken(row):
             return None
         number = math.nan if value is None else float(value)
         detector = self._detector(row["site"], row["measure"])
@@ -195,6 +198,25 @@ class Monitor:
         if key not in self._detectors:
             self._detectors[key] = ChangeDetector(self._sides[label], self._threshold, self._least, self._ends.get(label))
         return self._detectors[key]
+
+    def _join(self) -> None:
+        """Comes together with processes that were joined after this was made, as Lightning does in `fit`; goes on from the first's log."""
+        if not self._ranks.join():
+            return
+        self._file = self._file if self._ranks.first else None
+        self._probe.share()
+        steps, losses = self._ranks.from_first(self.steps), self._losses
+        self._take_up(self._ranks.from_first(self._rows))
+        self.steps, self._losses = steps, losses
+
+    def _in_place_of_the_last(self, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The rows of this step: those found, and of an earlier look at it what was not measured anew, such as the loss."""
+        step = self.steps
+        if not (own := [row for row in self._rows if row["step"] == step]):
+            return found
+        self._take_up([row for row in self._rows if row["step"] != step])
+        self.steps = step
+        return unique([*own, *found])
 
     def _cut(self, step: int) -> None:
         """Forgets what came at `step` and later."""
@@ -243,10 +265,10 @@ def _mean(rows: Sequence[Mapping[str, Any]], label: str) -> dict[str, Any]:
     """The mean of a measure over its sites; without a value where a site holds no numbers, or none has a value."""
     own = [row for row in rows if row["measure"] == label]
     values = [row["value"] for row in own if row["value"] is not None]
-    broken = next((row["reason"] for row in own if row["value"] is None and _is_broken(row["reason"])), None)
+    broken = next((row["reason"] for row in own if row["value"] is None and row["broken"]), None)
     pooled = {"step": rows[0]["step"], "site": POOLED, "measure": label}
     if broken or not values:
-        return {**pooled, "value": None, "reason": broken or "no site has a value"}
+        return {**pooled, "value": None, "reason": broken or "no site has a value", "broken": broken is not None}
     return {**pooled, "value": sum(values) / len(values)}
 
 
@@ -256,8 +278,10 @@ def _end(measure: Measure, side: str) -> float | None:
     return end if math.isfinite(end) else None
 
 
-def _is_broken(reason: str | None) -> bool:
-    return reason is not None and ("NaN" in reason or "infin" in reason)
+def _is_broken(row: Mapping[str, Any]) -> bool:
+    """Whether a row has no value because the rows of its site are no numbers. Older logs do not say so, but that it was an alarm."""
+    broken = row.get("broken")
+    return row.get("alarm") == "nonfinite" if broken is None else bool(broken)
 
 
 def _name(row: Mapping[str, Any]) -> str:

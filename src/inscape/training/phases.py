@@ -10,6 +10,7 @@ from typing import Any
 
 from inscape.errors import DegenerateInputError, ResultError
 from inscape.results import Result
+from inscape.training.alarm import POOLED
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,12 @@ def phases(result: Result, measure: str = "effective_rank", site: str | None = N
     Args:
         result: of `ix.trajectory` or a monitor.
         measure: one that counts dimensions, and is positive.
-        site: where there are several: one of them, or None for the mean of their logarithms.
+        site: where there are several: one of them, or None for the mean of their logarithms, over the sites that have a value at every
+            step.
         least: the smallest change that is a phase, as a share.
 
     Raises:
-        ResultError: no such rows.
+        ResultError: no such rows, or no site has a value at every step.
         DegenerateInputError: values that are not positive, or `least` not above 0.
 
     Source:
@@ -92,6 +94,9 @@ def _zigzag(logs: Sequence[float], turn: float) -> list[tuple[int, int]]:
 def convergence_to_final(result: Result, measure: str = "linear_cka_debiased", *, share: float = 0.9) -> Result:
     """The first step from which on each site stays within a share of its final state.
 
+    Where a similarity is not known nothing is claimed across that step: the stretch begins after it, and `reason` says so. Where that of
+    the last checkpoint is not known there is no value, but a reason.
+
     Args:
         result: of `ix.trajectory` with measures of a pair, which sets every checkpoint beside the last.
         measure: a similarity, 1 for equal sites.
@@ -110,21 +115,24 @@ def convergence_to_final(result: Result, measure: str = "linear_cka_debiased", *
     """
     if not 0 < share < 1:
         raise DegenerateInputError(f"share={share} of a similarity lies between 0 and 1")
-    rows = [row for row in result.where(measure=measure, axis="step").rows() if row["value"] is not None and row["site_b"]]
-    if not rows or result.settings.get("against") == "previous":
+    rows = [row for row in result.where(measure=measure, axis="step").rows() if row["site_b"]]
+    if not any(row["value"] is not None for row in rows) or result.settings.get("against") == "previous":
         raise ResultError(
             f"no site is set beside the last checkpoint by {measure}; call ix.trajectory with this measure of a pair and against='last'"
         )
     found: list[dict[str, Any]] = []
     for site in dict.fromkeys(row["site"] for row in rows):
-        course = sorted((int(row["at"]), float(row["value"])) for row in rows if row["site"] == site)
-        there = course[-1][0]
-        for step, value in reversed(course):
-            if value < share:
+        course = {int(row["at"]): row["value"] for row in rows if row["site"] == site}
+        there, reason = None, None
+        for step in sorted({int(row["at"]) for row in rows}, reverse=True):
+            value = course.get(step)
+            if value is None:
+                reason = f"{measure} of {site} is not known at step {step}; what was before is left out"
+            if value is None or value < share:
                 break
             there = step
-        place = {"system": rows[0]["system"], "site": site, "n": rows[0]["n"]}
-        found.append({**place, "measure": "convergence_to_final", "value": float(there)})
+        place = {"system": rows[0]["system"], "site": site, "n": rows[0]["n"], "measure": "convergence_to_final", "reason": reason}
+        found.append({**place, "value": float(there)} if there is not None else {**place, "value": None, "status": "failed"})
     return Result(found, settings={"verb": "convergence_to_final", "result": "measure", "measure": measure, "share": share})
 
 
@@ -156,16 +164,26 @@ def representation_drift(result: Result, measure: str = "linear_cka_debiased") -
 
 
 def _course(result: Result, measure: str, site: str | None) -> tuple[list[int], list[float]]:
-    """Steps and values of one site, or the geometric mean over sites."""
+    """Steps and values of one site, or the geometric mean over the sites that have a value at every step."""
     rows = [row for row in result.where(measure=measure, axis="step").rows() if row["value"] is not None and site in (None, row["site"])]
-    by_step: dict[int, list[float]] = {}
-    for row in rows:
-        by_step.setdefault(int(row["at"]), []).append(float(row["value"]))
-    if len(by_step) < 2:
+    if any(row["site"] != POOLED for row in rows) and site is None:
+        rows = [row for row in rows if row["site"] != POOLED]  # a monitor's own mean of the others
+    steps = sorted({int(row["at"]) for row in rows})
+    if len(steps) < 2:
         where = "any site" if site is None else repr(site)
         raise ResultError(
-            f"{measure} at {where} has {len(by_step)} steps and needs 2; there are {result.unique('measure')} of {result.unique('site')}"
+            f"{measure} at {where} has {len(steps)} steps and needs 2; there are {result.unique('measure')} of {result.unique('site')}"
         )
-    steps = sorted(by_step)
-    values = [math.exp(sum(math.log(v) for v in by_step[s]) / len(by_step[s])) if min(by_step[s]) > 0 else min(by_step[s]) for s in steps]
-    return steps, values
+    # A mean over other sites at other steps would move where none of them does.
+    courses: dict[str, dict[int, float]] = {}
+    for row in rows:
+        courses.setdefault(row["site"], {})[int(row["at"])] = float(row["value"])
+    whole = [course for course in courses.values() if len(course) == len(steps)]
+    if not whole:
+        name, course = max(courses.items(), key=lambda item: len(item[1]))
+        lacking = next(step for step in steps if step not in course)
+        raise ResultError(
+            f"no site has {measure} at every step; {name!r}, which has most, lacks step {lacking}; name one of {list(courses)} with site="
+        )
+    by_step = [[course[step] for course in whole] for step in steps]
+    return steps, [math.exp(sum(map(math.log, held)) / len(held)) if min(held) > 0 else min(held) for held in by_step]

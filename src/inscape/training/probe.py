@@ -64,16 +64,22 @@ class Probe:
         self.measures = list(measures)
         self.labels = labels
         self.ranks = ranks or Ranks()
-        self.shared = self.ranks.count > 1 and all(cls is Moments for one in measures for cls, _ in one.needs.values())
-        given = Stimuli.of(stimuli)
-        share = math.ceil(len(given) / self.ranks.count) if self.shared else None
+        self._asked = Stimuli.of(stimuli), sites, tokens
         module = model.module if isinstance(model, Model) else model
         with unchanged(module):
             self.model = model if isinstance(model, Model) else load(model, **(loading or {}))
+        self.share()
+        self.weights = self.model if weights is None else weights
+
+    def share(self) -> None:
+        """Divides the stimuli among the processes that there are now."""
+        given, sites, tokens = self._asked
+        self.shared = self.ranks.count > 1 and all(cls is Moments for one in self.measures for cls, _ in one.needs.values())
+        share = math.ceil(len(given) / self.ranks.count) if self.shared else None
+        with unchanged(self.model.module):
             self._session = Session(self.model, given, sites, Settings(tokens=tokens, shard_stimuli=share))
             self._plan = self._session.plan()
         self._session._unsound.told.update(self._session.specs)  # rows that are not finite are an alarm here, not a warning
-        self.weights = self.model if weights is None else weights
 
     @property
     def sites(self) -> list[str]:
@@ -81,24 +87,33 @@ class Probe:
         return list(self._session.specs)
 
     def look(self) -> list[Row]:
-        """One row per site and measure, the same in all processes; a measure that is undefined has a status and a reason."""
+        """One row per site and measure, the same in all processes; a measure that is undefined has a reason.
+
+        Each row says in `broken` whether the rows of its site hold NaN or infinity.
+        """
         if self.shared:
-            found = self._add_up()
+            found, broken = self._add_up()
+        elif self.ranks.first:
+            store, broken = self.rows()
+            found = self.measure(store)
         else:
-            found = self.measure(self.rows()) if self.ranks.first else []
+            found, broken = list[Row](), set[str]()
+        found = [{**row, "broken": row["site"] in broken} for row in found]
         return self.ranks.from_first([{name: row.get(name) for name in _KEPT} for row in found])
 
-    def rows(self) -> Store:
-        """What the sites hold now."""
+    def rows(self) -> tuple[Store, set[str]]:
+        """What the sites hold now, and the sites with rows that are not finite."""
         session = self._placed()
+        broken: set[str] = set()
         with (
             unchanged(self.model.module),
             StoreWriter.create_or_resume(None, self._plan, session.stimuli.table, session.specs, units=session.units) as writer,
             closing(session.run()) as shards,
         ):
             for shard in shards:
+                broken |= {site for site, X in shard.values.items() if not bool(torch.isfinite(X).all())}
                 writer.write_shard(shard.index, shard.rows, shard.values, shard.notes)
-            return writer.finish()
+            return writer.finish(), broken
 
     def measure(self, store: Store) -> list[Row]:
         """The headline of each measure at each site of a store."""
@@ -113,27 +128,29 @@ class Probe:
         self._session._device, self._session._dtype = self.model.device, self.model.dtype
         return self._session
 
-    def _add_up(self) -> list[Row]:
-        """Moments of this process's share of the stimuli, added over all processes; the first evaluates them."""
+    def _add_up(self) -> tuple[list[Row], set[str]]:
+        """Moments of this process's share of the stimuli, added over all processes; the first evaluates them. And the broken sites."""
         session = self._placed()
         mine = range(self.ranks.rank, min(self.ranks.rank + 1, self._session.shard_count))
         with unchanged(self.model.module), closing(session.run(mine)) as shards:
             values = {name: x for shard in shards for name, x in shard.values.items()}
         needed, bound = bind(self.measures)
         found: list[Row] = []
+        unsound: set[str] = set()
         for site, spec in session.specs.items():
             X = values.get(site, torch.zeros(0, spec.d)).cpu().double()
             finite = bool(torch.isfinite(X).all())
             moments, broken = self._moments(X if finite else X[:0], not finite)
             base: Row = {"system": self.model.name, "site": site, "kind": spec.kind, "n": int(moments.n), "d": spec.d}
             if broken:
+                unsound.add(site)
                 found += [
                     {**base, "measure": one.label, "status": "failed", "reason": "rows hold NaN or infinity"} for one in self.measures
                 ]
             elif self.ranks.first:
                 rows, _ = evaluate_site(_Whole(dict.fromkeys(needed, moments)), self.measures, bound, base, self.labels, None)
                 found += [row for row in rows if row.get("at") is None]
-        return found
+        return found, unsound
 
     def _moments(self, X: Tensor, broken: bool) -> tuple[Moments, bool]:
         """The moments of the rows of all processes, and whether any of them saw rows that are no numbers."""
@@ -161,4 +178,4 @@ class _Whole:
         return self.full
 
 
-_KEPT = ("site", "measure", "value", "n", "d", "reason")
+_KEPT = ("site", "measure", "value", "n", "d", "reason", "broken")

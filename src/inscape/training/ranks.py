@@ -17,12 +17,21 @@ class Ranks:
     """
 
     def __init__(self) -> None:
-        together = dist.is_available() and dist.is_initialized()
-        self.rank = dist.get_rank() if together else 0
-        self.count = dist.get_world_size() if together else 1
-        self._device = (
-            torch.device("cuda", torch.cuda.current_device()) if together and dist.get_backend() == "nccl" else torch.device("cpu")
-        )
+        self.rank, self.count = 0, 1
+        self._device = torch.device("cpu")
+        self.join()
+
+    def join(self) -> bool:
+        """Looks for the other processes, unless they are known; True where they have just been found.
+
+        Trainers start `torch.distributed` when training begins, after this was made.
+        """
+        if self.count > 1 or not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+            return False
+        self.rank, self.count = dist.get_rank(), dist.get_world_size()
+        if dist.get_backend() == "nccl":
+            self._device = torch.device("cuda", torch.cuda.current_device())
+        return True
 
     @property
     def first(self) -> bool:

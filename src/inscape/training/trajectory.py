@@ -9,8 +9,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
+from torch import nn
+
 from inscape.capturing import capture
-from inscape.errors import TooFewStimuliError
+from inscape.errors import DegenerateInputError, TooFewStimuliError
 from inscape.measures.base import Measure
 from inscape.measures.inputs import Measures, as_measures
 from inscape.measures.registry import get
@@ -28,6 +30,7 @@ def trajectory(
     measures: Measures,
     tokens: Any = "last",
     labels: Any = None,
+    weights: Any = None,
     groups: Any = None,
     interval: str | int | None = "auto",
     seed: int = 0,
@@ -49,6 +52,8 @@ def trajectory(
         measures: names or measures, of one system or of a pair.
         tokens: which positions of a text make the rows.
         labels: a column or one label per row, for measures that need labels.
+        weights: layers that measures read beside the rows, as for `ix.measure`; a name ("lm_head") is that module of each checkpoint.
+            Default each checkpoint's last linear layer.
         groups: what is independent, as for `ix.measure`.
         interval: as for `ix.measure`.
         seed: of the inference.
@@ -59,6 +64,7 @@ def trajectory(
 
     Raises:
         TooFewStimuliError: there are fewer than two checkpoints.
+        DegenerateInputError: two checkpoints of one step, or a name in `weights` that a checkpoint lacks.
         ValueError: `against` is neither "last" nor "previous".
         UnknownMeasureError: no measure has that name.
 
@@ -71,12 +77,18 @@ def trajectory(
     single, pairs = _by_arity(measures)
     stores: dict[int, Store] = {}
     found: dict[int, list[Result]] = {}
-    for step, source in _steps(checkpoints):
+    names: dict[int, str] = {}
+    for place, (step, source) in enumerate(_steps(checkpoints), 1):
+        named = f"the {place}. checkpoint ({source if isinstance(source, (str, os.PathLike)) else type(source).__name__})"
+        if step in names:
+            raise DegenerateInputError(f"step {step} is that of {names[step]} and of {named}; give each checkpoint a step of its own")
+        names[step] = named
         model = source if isinstance(source, Model) else load(source, **loading)
         system = system or model.name
         folder = None if to is None else Path(to) / f"step-{step:08d}"
         store = capture(model, stimuli, sites=sites, tokens=tokens, to=folder, label=system, progress=False)
-        found[step] = [measure(store, single, labels=labels, groups=groups, interval=interval, seed=seed)] if single else []
+        options: dict[str, Any] = {"groups": groups, "interval": interval, "seed": seed}
+        found[step] = [measure(store, single, labels=labels, weights=_layers(weights, model), **options)] if single else []
         if pairs:
             stores[step] = store
     if len(found) < 2:
@@ -108,8 +120,16 @@ def checkpoints_of(folder: str | os.PathLike[str]) -> dict[int, str]:
 
     Raises:
         TooFewStimuliError: there is none.
+        DegenerateInputError: two of one step.
     """
-    found = {int(match[1]): str(path) for path in Path(folder).iterdir() if path.is_dir() and (match := re.search(r"(\d+)$", path.name))}
+    found: dict[int, str] = {}
+    for path in sorted(Path(folder).iterdir()):
+        if path.is_dir() and (match := re.search(r"(\d+)$", path.name)):
+            if (step := int(match[1])) in found:
+                raise DegenerateInputError(
+                    f"{found[step]} and {path} are both of step {step}; move one of them away, or give a dictionary from step to checkpoint"
+                )
+            found[step] = str(path)
     if not found:
         raise TooFewStimuliError(
             f"{folder} holds no checkpoint: none of its folders has a name that ends in a step, such as checkpoint-500"
@@ -121,6 +141,22 @@ def _steps(checkpoints: Mapping[int, Any] | Iterable[tuple[int, Any]] | str | os
     if isinstance(checkpoints, (str, os.PathLike)):
         return checkpoints_of(checkpoints).items()
     return cast("Mapping[int, Any]", checkpoints).items() if isinstance(checkpoints, Mapping) else checkpoints
+
+
+def _layers(weights: Any, model: Model) -> Any:
+    """What `weights=` stands for in one checkpoint."""
+    if weights is None:
+        return model
+    if isinstance(weights, Mapping):
+        entries = cast("Mapping[str, Any]", weights)
+        return {site: _layers(entry, model) for site, entry in entries.items()}
+    if not isinstance(weights, str):
+        return weights
+    try:
+        return model.module.get_submodule(weights)
+    except AttributeError as error:
+        known = [name for name, part in model.module.named_modules() if isinstance(part, nn.Linear)]
+        raise DegenerateInputError(f"weights={weights!r} is no module of {model.name}; its linear layers: {', '.join(known)}") from error
 
 
 def _by_arity(measures: Measures) -> tuple[list[Measure], list[Measure]]:

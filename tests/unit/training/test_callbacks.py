@@ -92,6 +92,39 @@ def test_lightning_trains_the_same_and_counts_its_updates(tmp_path: Path):
     assert mon.result().value(measure="loss", at=2) == pytest.approx((losses[1] + losses[3]) / 2, rel=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_lightning_resumed_before_the_end_of_the_log_drops_what_came_later(tmp_path: Path):
+    import lightning
+
+    class Module(lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = Small()
+
+        def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+            return self.net(batch[0], (batch[0][:, 0] > 0).long())["loss"]
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    def run(until: int, resumed: str | None = None) -> tuple[Monitor, Any]:
+        module = Module()
+        mon = watched(module.net, tmp_path / "log")
+        options: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+        options |= {"enable_model_summary": False, "accelerator": "cpu", "devices": 1, "default_root_dir": tmp_path}
+        trainer = lightning.Trainer(max_steps=until, callbacks=[lightning_callback(mon)], **options)
+        trainer.fit(module, DataLoader(TensorDataset(IMAGES), batch_size=8), ckpt_path=resumed)
+        return mon, trainer
+
+    _, trainer = run(4)
+    trainer.save_checkpoint(tmp_path / "at-4.ckpt")
+    run(10)
+    assert read_log(tmp_path / "log").where(measure="effective_rank").column("at") == [2, 4, 6, 8, 10]
+    mon, _ = run(7, str(tmp_path / "at-4.ckpt"))
+    assert mon.steps == 7
+    assert read_log(tmp_path / "log").where(measure="effective_rank").column("at") == [2, 4, 6]
+
+
 @pytest.mark.parametrize(("make", "package"), [(huggingface_callback, "transformers"), (lightning_callback, "lightning")])
 def test_a_missing_trainer_is_named(monkeypatch: pytest.MonkeyPatch, make: Any, package: str):
     def missing(module: str, extra: str, purpose: str) -> None:

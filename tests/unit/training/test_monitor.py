@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 import inscape as ix
 from inscape.errors import DegenerateInputError, ResultError, SiteNotFoundError, StoreCorruptError, UnknownMeasureError
 from inscape.training import Monitor, read_log
+from inscape.training.log import MonitorLog, read_rows
 
 HELD_OUT = torch.randn(48, 6, generator=torch.Generator().manual_seed(1))
 
@@ -164,6 +166,75 @@ def test_a_network_that_breaks_is_an_alarm_at_once():
     assert told.text == "step 2: effective_rank of 4 is no longer a finite number" and math.isnan(told.value)
     assert mon.step(math.inf)[-1].measure == "loss"
     assert [row["status"] for row in mon.result().where(measure="effective_rank")] == ["ok", "failed", "failed"]
+
+
+def test_a_measure_that_is_infinite_on_finite_rows_is_no_alarm(tmp_path: Path):
+    labels = ["a", "b", "c"] * 16
+    model = nn.Sequential(nn.Linear(6, 1))  # two of three class means lie in one direction of a line
+    for pooled in (False, True):
+        folder = tmp_path / str(pooled)
+        mon = Monitor(model, HELD_OUT, "0", "gnc2", every=1, labels=labels, to=folder, pooled=pooled)
+        assert mon.step() == []
+        assert "infinite" in str(mon.result().column("reason")[0]) and mon.result().column("value")[0] is None
+        again = Monitor(model, HELD_OUT, "0", "gnc2", every=1, labels=labels, to=folder, pooled=pooled)
+        assert again.steps == 1 and again.alarms == []
+
+
+def test_a_log_says_which_sites_were_broken_and_is_taken_up_with_its_alarms(tmp_path: Path):
+    model = net()
+    mon = Monitor(model, HELD_OUT, "4", "effective_rank", every=1, to=tmp_path)
+    mon.step()
+    with torch.no_grad():
+        model[0].weight.fill_(math.nan)
+    mon.step()
+    assert [row["broken"] for row in read_rows(tmp_path)] == [False, True]
+    again = Monitor(model, HELD_OUT, "4", "effective_rank", every=1, to=tmp_path)
+    assert [one.text for one in again.alarms] == ["step 2: effective_rank of 4 is no longer a finite number"]
+    for path in tmp_path.glob("probes-*.parquet"):  # as earlier versions wrote it
+        pq.write_table(pq.read_table(path).drop_columns("broken"), path)
+    older = Monitor(model, HELD_OUT, "4", "effective_rank", every=1, to=tmp_path)
+    assert [one.text for one in older.alarms] == [one.text for one in again.alarms]
+
+
+def test_a_second_look_at_one_step_keeps_its_loss_and_comes_once(tmp_path: Path):
+    model = net().eval()
+    mon = Monitor(model, HELD_OUT, "4", "effective_rank", every=1, to=tmp_path)
+    mon.step(1.0)
+    mon.step(3.0)
+    with torch.no_grad():
+        model[0].weight[1:] = 0
+    mon.probe()
+    found = mon.result()
+    assert [(row["at"], row["measure"]) for row in found.rows()] == [(step, m) for step in (1, 2) for m in ("effective_rank", "loss")]
+    assert found.where(measure="loss").column("value") == [1.0, 3.0]
+    assert found.value(measure="effective_rank", at=2) < found.value(measure="effective_rank", at=1)
+    assert read_log(tmp_path).rows() == found.rows()
+    taken_up = Monitor(model, HELD_OUT, "4", "effective_rank", every=1, to=tmp_path)
+    assert taken_up._detectors["4", "effective_rank"]._values == mon._detectors["4", "effective_rank"]._values
+    log = MonitorLog(tmp_path, mon._settings)
+    log.write(2, [{"step": 2, "site": "4", "measure": "effective_rank", "value": 1.5}])  # whoever writes by hand
+    assert read_log(tmp_path).value(measure="loss", at=2) == 3.0 and read_log(tmp_path).value(measure="effective_rank", at=2) == 1.5
+
+
+def test_a_reader_that_meets_files_which_go_looks_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    log = MonitorLog(tmp_path, {})
+    for step in range(64):
+        log.write(step, [{"step": step, "site": "", "measure": "loss", "value": float(step)}])
+    read, seen = pq.read_table, []
+
+    def reading(path: Path, **options: object) -> object:
+        seen.append(path)
+        if len(seen) == 2:  # the 65th probe puts all of them into one file while the reader is at its second
+            monkeypatch.setattr(pq, "read_table", read)
+            log.write(64, [{"step": 64, "site": "", "measure": "loss", "value": 64.0}])
+            monkeypatch.setattr(pq, "read_table", reading)
+        return read(path, **options)
+
+    monkeypatch.setattr(pq, "read_table", reading)
+    assert [row["value"] for row in read_rows(tmp_path)] == list(range(65))
+    (tmp_path / "probes-000000000099.parquet").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(StoreCorruptError, match="cannot be opened"):
+        read_rows(tmp_path)
 
 
 def test_labels_weights_and_directions_reach_the_measures():

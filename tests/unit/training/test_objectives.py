@@ -92,6 +92,78 @@ def test_sigma_reparam_gives_the_spectral_norm_gamma():
         sigma_reparam(nn.Sequential(zero))
 
 
+def norms(weight: torch.Tensor, count: int = 1) -> list[float]:
+    return [float(np.linalg.svd(part, compute_uv=False)[0]) for part in np.split(weight.detach().numpy(), count)]
+
+
+@pytest.mark.parametrize("widths", [{}, {"kdim": 6, "vdim": 10}], ids=["one weight", "three weights"])
+def test_sigma_reparam_reaches_the_projections_of_torchs_attention(widths: dict[str, int]):
+    torch.manual_seed(0)
+    attention = nn.MultiheadAttention(8, 2, batch_first=True, **widths).double()
+    names = ["q_proj_weight", "k_proj_weight", "v_proj_weight"] if widths else ["in_proj_weight"]
+    before = {name: getattr(attention, name).detach().clone() for name in names}
+    assert sigma_reparam(attention) is attention
+    for name in names:
+        count = 1 if widths else 3
+        expected = np.concatenate([w / np.linalg.svd(w, compute_uv=False)[0] for w in np.split(before[name].numpy(), count)])
+        assert np.allclose(getattr(attention, name).detach().numpy(), expected, rtol=1e-10)
+        assert norms(getattr(attention, name), count) == pytest.approx([1.0] * count)
+    assert norms(attention.out_proj.weight) == pytest.approx([1.0])
+    q, k, v = (
+        torch.randn(2, 5, 8).double(),
+        torch.randn(2, 7, widths.get("kdim", 8)).double(),
+        torch.randn(2, 7, widths.get("vdim", 8)).double(),
+    )
+    state = {name: value.clone() for name, value in attention.eval().state_dict().items()}
+    with torch.no_grad():  # torch's fast path
+        fast = attention(q, k, v, need_weights=False)[0]
+    assert torch.allclose(fast, attention(q, k, v)[0], atol=1e-12)
+    assert all(torch.equal(value, state[name]) for name, value in attention.state_dict().items())
+    attention.train()
+    optimizer = torch.optim.SGD(attention.parameters(), lr=0.2)
+    for _ in range(100):
+        optimizer.zero_grad()
+        (attention(q, k, v)[0] - 2 * q).square().mean().backward()
+        optimizer.step()
+    for _ in range(100):  # the power iteration comes to rest once the weights do
+        attention(q, k, v)
+    assert all(parameter.grad is not None and bool(torch.isfinite(parameter.grad).all()) for parameter in attention.parameters())
+    for name in names:
+        gamma = dict(attention.named_parameters())[f"parametrizations.{name}.0.gamma"].detach().abs().flatten().tolist()
+        assert norms(getattr(attention, name), len(gamma)) == pytest.approx(gamma, rel=1e-4)
+    with pytest.raises(DegenerateInputError, match="no linear layer"):
+        sigma_reparam(attention)
+
+
+def test_sigma_reparam_reaches_gpt2s_layers_and_refuses_its_tied_embedding():
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=11, n_positions=8, n_embd=8, n_layer=1, n_head=2))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(DegenerateInputError, match=r"transformer\.wte\.weight and lm_head\.weight are one tied weight"):
+        sigma_reparam(model)
+    assert list(model.state_dict()) == list(before)  # nothing was changed
+    sigma_reparam(model.transformer)
+    block = model.transformer.h[0]
+    layers = [block.attn.c_attn, block.attn.c_proj, block.mlp.c_fc, block.mlp.c_proj]
+    assert [norms(layer.weight) for layer in layers] == [[pytest.approx(1.0, rel=1e-5)]] * 4
+    model(torch.arange(8)[None], labels=torch.arange(8)[None]).loss.backward()
+    assert all(parameter.grad is not None for parameter in block.parameters())
+
+
+def test_sigma_reparam_changes_nothing_where_it_refuses():
+    pair = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    pair[1].weight = pair[0].weight
+    with pytest.raises(DegenerateInputError, match=r"0\.weight and 1\.weight are one tied weight"):
+        sigma_reparam(pair)
+    late = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    nn.init.zeros_(late[1].weight)
+    with pytest.raises(DegenerateInputError, match="weights of 1 are all zero"):
+        sigma_reparam(late)
+    assert isinstance(late[0].weight, nn.Parameter)
+
+
 def test_beta_schedule_by_hand():
     assert [beta_schedule(step, 8, 2.0) for step in range(10)] == [0.0, 0.5, 1.0, 1.5, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0]
     assert [beta_schedule(step, 8, cycles=2, rising=1.0) for step in range(8)] == [0.0, 0.25, 0.5, 0.75, 0.0, 0.25, 0.5, 0.75]

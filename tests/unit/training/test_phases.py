@@ -43,6 +43,36 @@ def test_phases_refuse_what_has_no_ratio():
         phases(ix.Result(course([1, 2])), "two_nn")
 
 
+def test_a_site_that_fails_at_one_step_makes_no_phase():
+    whole, gap = course([10, 10, 10]), course([100, 100, 100], "b")
+    gap[1] |= {"value": None, "status": "failed", "reason": "hand-made"}
+    assert phases(ix.Result([*whole, *gap])) == []
+    assert [phase.name for phase in phases(ix.Result([*course([8, 2, 4]), *gap]))] == ["collapse", "expansion"]
+    whole[2] |= {"value": None, "status": "failed", "reason": "hand-made"}
+    with pytest.raises(ResultError, match=r"'a', which has most, lacks step 4.*\['a', 'b'\]"):
+        phases(ix.Result([*whole, *gap]))
+    assert phases(ix.Result([*whole, *gap]), site="b") == []
+
+
+def test_a_monitors_own_mean_of_sites_is_no_site_beside_them():
+    both, mean = [*course([10, 10, 10]), *course([100, 100, 100], "b")], course([55, 5, 55], "mean of sites")
+    assert phases(ix.Result([*both, *mean])) == []
+    assert [phase.name for phase in phases(ix.Result(mean))] == ["collapse", "expansion"]
+
+
+def test_convergence_is_not_claimed_across_a_step_that_failed():
+    def rows(values: list[float | None], site: str = "a") -> list[dict]:
+        place = {"site": site, "site_b": site, "measure": "linear_cka_debiased", "axis": "step"}
+        status = {"status": "failed", "reason": "hand-made"}
+        return [{**place, "at": 10 * i, "value": v, **({} if v is not None else status)} for i, v in enumerate(values)]
+
+    found = convergence_to_final(ix.Result([*rows([0.95, None, 0.96, 1.0]), *rows([0.2, 0.95, 0.96, 1.0], "b"), *rows([0.95, 0.95], "c")]))
+    assert found.column("value") == [20.0, 10.0, None]
+    assert [row["status"] for row in found.rows()] == ["ok", "ok", "failed"]
+    assert "not known at step 10" in found.column("reason")[0] and found.column("reason")[1] is None
+    assert "not known at step 30" in found.column("reason")[2]
+
+
 def net(mix: float) -> nn.Module:
     model = nn.Linear(6, 5, bias=False).double().eval()
     begin, end = (torch.randn(5, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in (1, 2))
@@ -90,5 +120,8 @@ def test_a_folder_of_checkpoints_is_read_by_the_numbers_in_its_names(tmp_path: P
     (tmp_path / "notes-7.txt").write_text("no folder")
     names = {3: "checkpoint-3", 20: "checkpoint-20", 100: "step100"}
     assert checkpoints_of(tmp_path) == {step: str(tmp_path / name) for step, name in names.items()}
+    (tmp_path / "old-20").mkdir()
+    with pytest.raises(DegenerateInputError, match=r"checkpoint-20 and .*old-20 are both of step 20"):
+        checkpoints_of(tmp_path)
     with pytest.raises(TooFewStimuliError, match="no checkpoint"):
         checkpoints_of(tmp_path / "logs")

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from inscape.errors import TooFewStimuliError, UnknownMeasureError
+from inscape.errors import DegenerateInputError, TooFewStimuliError, UnknownMeasureError
+from inscape.measures import spectral_alignment
 from inscape.training import trajectory
 
 IMAGES = np.random.default_rng(0).standard_normal((40, 6))
@@ -82,3 +83,29 @@ def test_unknown_measure_and_none_at_all(checkpoints: dict[int, nn.Module]):
         trajectory(checkpoints, IMAGES, sites="1", measures="effective_rnk")
     with pytest.raises(UnknownMeasureError, match="no measure was asked for"):
         trajectory(checkpoints, IMAGES, sites="1", measures=[])
+
+
+def test_two_checkpoints_of_one_step_are_refused():
+    pairs = [(0, net(1.0)), (0, net(2.0)), (1, net(3.0))]
+    with pytest.raises(DegenerateInputError, match=r"step 0 is that of the 1\. checkpoint \(Sequential\) and of the 2\. checkpoint"):
+        trajectory(pairs, IMAGES, sites="1", measures="participation_ratio")
+
+
+def test_each_checkpoint_brings_the_layer_that_measures_read_beside_the_rows():
+    def headed(seed: int) -> nn.Sequential:
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 4), nn.Linear(4, 3)).double().eval()
+
+    steps = {0: headed(0), 10: headed(1)}
+    found = trajectory(steps, IMAGES, sites="2", measures="spectral_alignment", interval=None)
+    assert found.column("status") == ["ok", "ok"]
+    for step, model in steps.items():
+        with torch.no_grad():
+            rows = model[:3](torch.from_numpy(IMAGES))
+        assert found.value(at=step) == pytest.approx(spectral_alignment(rows, weights=model[3]))
+    for weights in ("2", {"1": "2"}):
+        named = trajectory(steps, IMAGES, sites="1", measures="spectral_alignment", weights=weights, interval=None)
+        for step, model in steps.items():
+            assert named.value(at=step) == pytest.approx(spectral_alignment(torch.from_numpy(hand(model[:2])), weights=model[2]))
+    with pytest.raises(DegenerateInputError, match=r"weights='head' is no module of .*: 0, 2, 3"):
+        trajectory(steps, IMAGES, sites="1", measures="spectral_alignment", weights="head")

@@ -52,10 +52,11 @@ def local_dimension(rows: Tensor, k: int = 20) -> Tensor:
         raise DegenerateInputError(f"k={k} neighbors give no dimension; take 2 or more")
     if X.shape[0] <= k:
         raise TooFewStimuliError(f"local_dimension with k={k} needs at least {k + 1} rows, got {X.shape[0]}; take a larger batch")
+    C = X - X.detach().mean(0)  # far from the origin distances lose their digits, and the floor below would grow
     with torch.no_grad():
-        near = torch.cdist(X, X).fill_diagonal_(torch.inf).topk(k, largest=False).indices
-    floor = 1e-12 * X.detach().square().mean() + torch.finfo(X.dtype).tiny ** 0.5
+        near = torch.cdist(C, C).fill_diagonal_(torch.inf).topk(k, largest=False).indices
+    floor = 1e-12 * C.detach().square().mean() + torch.finfo(X.dtype).tiny ** 0.5
     # From differences and not from cdist: its gradient at equal rows is no number.
-    radii = ((X[near] - X[:, None]).square().sum(2) + floor).sqrt()
+    radii = ((C[near] - C[:, None]).square().sum(2) + floor).sqrt()
     mean, widest = radii.mean(1), radii.amax(1)
     return -(mean / (widest - mean).clamp(min=1e-6 * float(widest.detach().max()))).log().mean()
