@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 from inscape.cli.arguments import number_or_word, read_measures
 from inscape.cli.measure import finish
 from inscape.cli.output import Json, command_line
+from inscape.errors import InscapeError
 
 
 def trajectory(
@@ -44,9 +47,14 @@ def trajectory(
     options: dict[str, object] = {"sites": sites, "tokens": tokens, "against": against, "interval": number_or_word(interval), "seed": seed}
     result = run(folder, texts, measures=chosen, **options)  # pyright: ignore[reportArgumentType]
     if "effective_rank" in result.unique("measure"):
-        result.settings["phases"] = [vars(phase) for phase in phases(result)]
+        try:
+            found = phases(result)
+        except InscapeError as error:  # the values are there, and are kept
+            print(f"no phases: {error}", file=sys.stderr)
+            found = []
+        result.settings["phases"] = [vars(phase) for phase in found]
         if not json:
-            for phase in phases(result):
+            for phase in found:
                 print(f"{phase.name}: steps {phase.begin:,} to {phase.end:,}, effective rank × {phase.factor:.2f}")
     command = command_line("trajectory", folder, *measures, texts=texts, sites=sites, tokens=tokens, out=out)
     return finish(result, command, out, as_json=json)

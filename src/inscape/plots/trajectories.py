@@ -62,7 +62,10 @@ def _phase_bands(ax: Axes, rows: list[dict[str, Any]], name: str, look: Theme) -
     values = [(row["at"], row["value"]) for row in rows if row["value"] is not None]
     if len({at for at, _ in values}) < 2 or min(value for _, value in values) <= 0:
         return
-    found = phases(Result(rows), name)
+    try:
+        found = phases(Result(rows), name)
+    except ResultError:  # each site failed at some step: there is no mean to name
+        return
     if not 2 <= len(found) <= _MOST_PHASES:
         return
     bottom, top = ax.get_ylim()

@@ -7,6 +7,8 @@ import json
 import pytest
 import torch
 
+from inscape.errors import ResultError
+
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
@@ -38,3 +40,13 @@ def test_checkpoints_are_measured_and_saved(inscape, run):
     as_json = inscape("trajectory", "run", "linear_cka", "--texts", "ids.parquet", "--against", "previous", "--json")
     assert [row["at"] for row in json.loads(as_json.out)["rows"]] == [10, 10, 200, 200]
     assert inscape("trajectory", "run", "linear_cka", "--texts", "ids.parquet", "--against", "first").code == 2
+
+
+def test_values_are_kept_where_there_are_no_phases(inscape, run, monkeypatch):
+    def refused(result: object) -> None:
+        raise ResultError("no site has effective_rank at every step")
+
+    monkeypatch.setattr("inscape.training.phases", refused)
+    told = inscape("trajectory", "run", "effective_rank", "--texts", "ids.parquet", "--out", "found")
+    assert told.code == 0 and "no phases: no site has effective_rank at every step" in told.err
+    assert (run / "found").exists()

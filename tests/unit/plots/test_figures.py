@@ -118,6 +118,11 @@ def test_phases_stand_at_the_top_where_a_count_of_dimensions_turns(training):
     assert not panel([40, 5, 0, 20]).patches
     assert not panel([1, 9] * 4).patches
     assert not trajectories(training).axes[0].patches
+    # each of two sites failed once: the lines are drawn, and no mean over them is named
+    places = {"measure": "rankme", "axis": "step"}
+    rows = [{**places, "site": s, "at": at, "value": v} for s, at, v in (("x", 1, 9.0), ("x", 2, 2.0), ("y", 1, 9.0), ("y", 4, 8.0))]
+    gaps = [{**places, "site": s, "at": at, "value": None, "status": "failed", "reason": "hand-made"} for s, at in (("x", 4), ("y", 2))]
+    assert not trajectories(Result([*rows, *gaps])).axes[0].patches
 
 
 def test_seeds_are_lines_of_their_own_style(training):
