@@ -66,8 +66,8 @@ def sigma_reparam(module: nn.Module) -> nn.Module:
             output layer tied to the embedding): pass the part without it. Nothing is changed then.
 
     Source:
-        Zhai et al., "Stabilizing transformer training by preventing attention entropy collapse", ICML 2023, which gives each matrix of
-        queries, keys and values its own σ.
+        Zhai et al., "Stabilizing transformer training by preventing attention entropy collapse", ICML 2023, for all linear layers. That
+        queries, keys and values in one weight of torch count as three is a choice of this library.
 
     Cost:
         Two products of the weight with a vector in every pass.
