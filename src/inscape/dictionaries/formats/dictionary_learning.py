@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from inscape.dictionaries.base import Recipe
-from inscape.dictionaries.exchange import Format, count_of, dictionary_format, provenance
+from inscape.dictionaries.exchange import Format, count_of, dictionary_format, provenance, site_of
 from inscape.dictionaries.files import Files
 from inscape.dictionaries.fitted import Dictionary
 from inscape.dictionaries.kinds.batch_top_k import BatchTopK
@@ -18,6 +21,7 @@ from inscape.dictionaries.kinds.jump_relu import JumpReLU
 from inscape.dictionaries.kinds.matryoshka import Matryoshka
 from inscape.dictionaries.kinds.relu import ReLU
 from inscape.dictionaries.kinds.top_k import TopK
+from inscape.dictionaries.saving import write_text
 from inscape.dictionaries.weights import Weights
 from inscape.errors import DictionaryError
 
@@ -28,6 +32,7 @@ class DictionaryLearning(Format):
 
     name = "dictionary_learning"
     source = "https://github.com/saprmarks/dictionary_learning"
+    writes = ("ReLU", "Gated", "JumpReLU", "TopK", "BatchTopK", "Matryoshka")
 
     def fits(self, files: Files) -> bool:
         """A class that its configuration names, or tensors as one of its classes calls them."""
@@ -46,6 +51,23 @@ class DictionaryLearning(Format):
         recipe, tensors = _READERS[made](files, told)
         system, layer = told.get("lm_name"), told.get("submodule_name")
         return Dictionary(recipe, tensors, provenance(self, files, system=system, site=layer, layer=told.get("layer")))
+
+    def write(self, dictionary: Dictionary, folder: Path) -> None:
+        """`config.json`, and `ae.pt`, a pickle of tensors, since the library reads no other weights."""
+        recipe, site = dictionary.recipe, site_of(dictionary)
+        made, tensors = _written(dictionary)
+        trainer: dict[str, Any] = {"dict_class": made, "activation_dim": dictionary.d, "dict_size": dictionary.m}
+        if isinstance(recipe, (TopK, BatchTopK)):
+            trainer["k"] = recipe.k
+        if isinstance(recipe, JumpReLU):
+            trainer["target_l0"] = recipe.l0
+        if isinstance(recipe, (ReLU, Gated)):
+            trainer["l1_penalty"] = recipe.l1
+        trainer |= {"layer": None, "lm_name": dictionary.info.get("system", ""), "submodule_name": site}
+        part, held = folder / "ae.pt.part", {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+        torch.save(held, part)  # noqa: TID251  the library reads no other weights; these are tensors alone
+        os.replace(part, folder / "ae.pt")
+        write_text(folder / "config.json", json.dumps({"trainer": trainer, "buffer": {}}, indent=1) + "\n")
 
 
 def _class(files: Files) -> str:
@@ -124,6 +146,29 @@ def _jump_relu(files: Files, told: Mapping[str, Any]) -> tuple[Recipe, dict[str,
     wanted = told.get("target_l0")
     recipe = JumpReLU(width=given.m, l0=min(given.m, max(1, round(float(wanted)))) if wanted else min(32, given.m))
     return recipe, given.tensors(threshold="threshold")
+
+
+def _written(dictionary: Dictionary) -> tuple[str, dict[str, Tensor]]:
+    """The class that holds a dictionary, and its tensors by the class's names."""
+    recipe, own = dictionary.recipe, dictionary.tensors
+    less = Weights(own["W_enc"], own["W_dec"], own["b_enc"], own["b_dec"])  # reads x − b_dec, as some of the classes do
+    plain = less.reading_less(less.b_dec)
+    linear = {"encoder.weight": less.W_enc.T, "decoder.weight": less.W_dec.T}
+    if isinstance(recipe, Matryoshka):
+        sizes = torch.tensor(recipe.prefixes).diff(prepend=torch.zeros(1, dtype=torch.int64))
+        counts = {"k": torch.tensor(recipe.k, dtype=torch.int32), "threshold": own["threshold"], "group_sizes": sizes}
+        return "MatryoshkaBatchTopKSAE", {"W_enc": less.W_enc, "W_dec": less.W_dec, "b_enc": less.b_enc, "b_dec": less.b_dec, **counts}
+    if isinstance(recipe, (TopK, BatchTopK)):
+        counts = {"k": torch.tensor(recipe.k, dtype=torch.int32), "threshold": own.get("threshold", torch.tensor(-1.0))}
+        made = "BatchTopKSAE" if isinstance(recipe, BatchTopK) else "AutoEncoderTopK"
+        return made, {**linear, "encoder.bias": less.b_enc, "b_dec": less.b_dec, **counts}
+    if isinstance(recipe, Gated):
+        offsets = {"decoder_bias": less.b_dec, "gate_bias": less.b_enc, "r_mag": own["r_mag"], "mag_bias": own["b_mag"]}
+        return "GatedAutoEncoder", {**linear, **offsets}
+    if isinstance(recipe, JumpReLU):
+        named = {"W_enc": plain.W_enc, "W_dec": plain.W_dec, "b_enc": plain.b_enc, "b_dec": plain.b_dec}
+        return "JumpReluAutoEncoder", {**named, "threshold": own["threshold"]}
+    return "AutoEncoderNew", {**linear, "encoder.bias": plain.b_enc, "decoder.bias": plain.b_dec}
 
 
 def _k(files: Files, told: Mapping[str, Any]) -> Any:
