@@ -67,8 +67,8 @@ def test_examples_run(page_folder: Path):
     given |= {"dictionary": ix.decompose(given["X"], ix.dictionaries.TopK(width=16, k=2), rows=1024)}
     wrong: list[str] = []
     for name, doc in examples():
-        room = ".".join(name.split(".")[:2])
-        home = importlib.import_module(room) if name.split(".")[1].islower() and room in sys.modules else ix
+        parts = name.split(".")
+        home = next(sys.modules[room] for end in range(len(parts) - 1, 0, -1) if (room := ".".join(parts[:end])) in sys.modules)
         names = {**given, "model": ix.load("gpt2"), **{key: getattr(home, key) for key in getattr(home, "__all__", ())}}
         test = doctest.DocTestParser().get_doctest(doc, names, name, None, 0)
         said: list[str] = []

@@ -74,7 +74,7 @@ def sigma_reparam(module: nn.Module) -> nn.Module:
 
     Example:
         >>> layer = sigma_reparam(torch.nn.Linear(8, 4))
-        >>> round(float(torch.linalg.matrix_norm(layer.weight, 2)), 4)
+        >>> round(torch.linalg.matrix_norm(layer.weight, 2).item(), 4)
         1.0
     """
     chosen = [(name, part, key, count) for name, part in module.named_modules() for key, count in _weights_of(part).items()]
