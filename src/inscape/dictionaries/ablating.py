@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from inscape.dictionaries.behavior import described
 from inscape.dictionaries.fitted import Dictionary
 from inscape.edits import Edit
 from inscape.errors import DictionaryError
@@ -25,10 +25,8 @@ class AblateFeatures(Edit):
 
     def describe(self, values: bool = False) -> dict[str, Any]:
         """The features, and the dictionary by kind, options and the SHA-256 of its directions."""
-        directions = self.dictionary.W_dec.detach().cpu().double().contiguous().numpy()
-        told = {**self.dictionary.recipe.describe(), "sha256": hashlib.sha256(directions.tobytes()).hexdigest()}
         tokens = self.tokens if isinstance(self.tokens, str) else repr(self.tokens)
-        return {"kind": "ablate_features", "tokens": tokens, "features": list(self.features), "dictionary": told}
+        return {"kind": "ablate_features", "tokens": tokens, "features": list(self.features), "dictionary": described(self.dictionary)}
 
     def __repr__(self) -> str:
         return f"ablate_features({self.dictionary!r}, {list(self.features)})"

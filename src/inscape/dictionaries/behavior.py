@@ -31,9 +31,8 @@ class Reconstruct(Edit):
 
     def describe(self, values: bool = False) -> dict[str, Any]:
         """The dictionary by kind, options and the SHA-256 of its directions."""
-        directions = self.dictionary.W_dec.detach().cpu().double().contiguous().numpy()
-        told = {**self.dictionary.recipe.describe(), "sha256": hashlib.sha256(directions.tobytes()).hexdigest()}
-        return {"kind": "reconstruct", "tokens": self.tokens if isinstance(self.tokens, str) else repr(self.tokens), "dictionary": told}
+        tokens = self.tokens if isinstance(self.tokens, str) else repr(self.tokens)
+        return {"kind": "reconstruct", "tokens": tokens, "dictionary": described(self.dictionary)}
 
     def __repr__(self) -> str:
         return f"reconstruct({self.dictionary!r})"
@@ -47,6 +46,12 @@ class Reconstruct(Edit):
     def change(self, x: Tensor, offset: int) -> Tensor:
         """Every position by itself."""
         return self.dictionary.reconstruct(x.reshape(-1, x.shape[-1])).reshape(x.shape).to(x)
+
+
+def described(dictionary: Dictionary) -> dict[str, Any]:
+    """A dictionary by kind, options and the SHA-256 of its directions."""
+    directions = dictionary.W_dec.detach().cpu().double().contiguous().numpy()
+    return {**dictionary.recipe.describe(), "sha256": hashlib.sha256(directions.tobytes()).hexdigest()}
 
 
 def loss_recovered(
